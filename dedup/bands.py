@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numba import njit
 
 from tokenmill.dedup.minhash import MinHashParams
+from tokenmill.dedup.radix import order_by
 from tokenmill.dedup.shingles import mix
 
 U32 = npt.NDArray[np.uint32]
@@ -123,14 +124,7 @@ def buckets_of(keys: U64, ranks: U64, bucket_limit: int = BUCKET_LIMIT) -> Bucke
         ranks: uint64[n], each document's place in survivor order.
         bucket_limit: a document meets the first so many members of its bucket.
     """
-    return _buckets(keys, bucket_order(keys, ranks), bucket_limit)
-
-
-def bucket_order(keys: U64, ranks: U64) -> I64:
-    """Order by (key, rank), both uint64[n]; no two records of a key have the same rank: int64[n]."""
-    order = np.argsort(keys, kind="stable")
-    _order_runs(keys, ranks, order)
-    return order
+    return _buckets(keys, order_by(keys, ranks), bucket_limit)
 
 
 def chunk_ends(buckets: Buckets, pairs: int) -> list[int]:
@@ -175,21 +169,6 @@ def _ranks(keys: U64, order: I64) -> I64:
         if keys[order[k]] == keys[order[k - 1]]:
             rank[k] = rank[k - 1] + 1
     return rank
-
-
-@njit(nogil=True, cache=True)
-def _order_runs(keys: U64, ranks: U64, order: I64) -> None:
-    """Sort each run of equal keys in `order` by rank."""
-    begin = 0
-    for k in range(1, order.shape[0] + 1):
-        if k < order.shape[0] and keys[order[k]] == keys[order[begin]]:
-            continue
-        run = order[begin:k]
-        if k - begin == 2 and ranks[run[0]] > ranks[run[1]]:
-            run[0], run[1] = run[1], run[0]
-        elif k - begin > 2:
-            run[:] = run[np.argsort(ranks[run])]
-        begin = k
 
 
 @njit(nogil=True, cache=True)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from tokenmill.dedup.bands import bucket_order
+from tokenmill.dedup.columns import fixed_bytes
+from tokenmill.dedup.radix import order_by
 from tokenmill.manifests.schemas import HASHES
 
 U8 = npt.NDArray[np.uint8]
@@ -44,12 +45,7 @@ def content_hashes(texts: pa.LargeStringArray) -> pa.RecordBatch:
 
 def hash_matrix(column: pa.FixedSizeBinaryArray) -> U8:
     """The hashes as uint8[n, 16], a view of the column's buffer. Raises ValueError if a row is null."""
-    if column.null_count:
-        raise ValueError(f"{column.null_count} of {len(column)} content hashes are null: pass rows with text only")
-    data = column.buffers()[1]
-    start = column.offset * HASH_BYTES
-    flat = np.frombuffer(data, np.uint8)[start : start + len(column) * HASH_BYTES] if data else np.empty(0, np.uint8)
-    return flat.reshape(-1, HASH_BYTES)
+    return fixed_bytes(column, "content hashes")
 
 
 def first_equal(hashes: U8) -> I64:
@@ -72,7 +68,7 @@ def repeats(high: U64, low: U64, ranks: U64) -> tuple[I64, I64]:
         low: uint64[n], the other half.
         ranks: uint64[n], each document's place in survivor order.
     """
-    order = bucket_order(high, ranks)
+    order = order_by(high, ranks)
     same_high = np.zeros(len(order), np.bool_)
     same_high[1:] = high[order[1:]] == high[order[:-1]]
     same = same_high.copy()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from tokenmill.dedup.columns import fixed_bytes
 from tokenmill.dedup.folding import folding
 from tokenmill.dedup.shingles import WORDS_AT_ONCE, Shingling, kernel, next_shingles, text_buffers
 from tokenmill.manifests.keyed import key64, mix64
@@ -94,19 +95,21 @@ def signatures(texts: pa.LargeStringArray, params: MinHashParams) -> pa.RecordBa
     shingling = params.shingling
     table = folding(shingling.characters, shingling.keep_digits)
     _minima_of_texts(data, bounds, valid, *table, shingling.ngram, *permutations(params), minima)
-    schema = signature_schema(params.num_permutations)
-    column = pa.FixedSizeListArray.from_arrays(
-        pa.array(minima.reshape(-1)), type=schema.field(0).type, mask=pa.array(~valid) if texts.null_count else None
+    return pa.record_batch(
+        [signature_column(minima, pa.array(valid).buffers()[1] if texts.null_count else None)],
+        schema=signature_schema(params.num_permutations),
     )
-    return pa.record_batch([column], schema=schema)
 
 
-def signature_matrix(column: pa.FixedSizeListArray) -> U32:
+def signature_column(minima: U32, valid: pa.Buffer | None = None) -> pa.FixedSizeBinaryArray:
+    """Column of `signature_schema` over uint32[n, num_permutations], without a copy; `valid`: bits, or all are."""
+    kind = signature_schema(minima.shape[1]).field(0).type
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(minima), [valid, pa.py_buffer(minima)])
+
+
+def signature_matrix(column: pa.FixedSizeBinaryArray) -> U32:
     """Signatures as uint32[n, num_permutations], a view of the column. Raises ValueError if a row is null."""
-    if column.null_count:
-        raise ValueError(f"{column.null_count} of {len(column)} signatures are null: pass rows with text only")
-    matrix: U32 = column.flatten().to_numpy().reshape(-1, column.type.list_size)
-    return matrix
+    return fixed_bytes(column, "signatures").view(np.uint32)
 
 
 @kernel

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tokenmill.dedup.radix import dealt
 from tokenmill.manifests.receipts import Output
 from tokenmill.pipeline.storage import Storage
 
@@ -49,8 +50,7 @@ def write_partitions(
     Returns:
         The output; its detail `rows` says how many records each partition, or stretch of partitions, has.
     """
-    order = np.argsort(partition, kind="stable")
-    counts = np.bincount(partition, minlength=partitions)
+    order, counts = dealt(partition, partitions)
     ends = np.cumsum(counts)
     schema = pa.schema([pa.field(column, _column(array[:0]).type) for column, array in columns.items()])
     with storage.temporary() as draft:
@@ -128,12 +128,6 @@ def read_records(
 def num_partitions(total_bytes: int) -> int:
     """Partitions for so many bytes of records: it depends on the data alone."""
     return max(1, -(-total_bytes // PARTITION_BYTES))
-
-
-def by_hash(keys: npt.NDArray[np.uint64], partitions: int) -> npt.NDArray[np.int64]:
-    """Partition of evenly spread 64-bit keys, by their range: int64[n]."""
-    high = (keys >> np.uint64(32)) * np.uint64(partitions)
-    return (high >> np.uint64(32)).astype(np.int64)
 
 
 def _options() -> pa.ipc.IpcWriteOptions:

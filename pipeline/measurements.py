@@ -194,4 +194,4 @@ def _minhash(dedup: Dedup) -> Measurement:
         "unicode": UNICODE_VERSION,
         "seed": minhash.seed,
     }
-    return Measurement("minhash", 1, params, lambda batch: Measured(signatures(batch.split.texts, minhash)))
+    return Measurement("minhash", 2, params, lambda batch: Measured(signatures(batch.split.texts, minhash)))

@@ -26,7 +26,13 @@ class TableWriter:
     def __init__(self, draft: Draft, schema: pa.Schema) -> None:
         self._draft = draft
         self._writer = pq.ParquetWriter(
-            draft.file, schema, compression="zstd", compression_level=3, write_statistics=True, store_schema=True
+            draft.file,
+            schema,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=False,  # a row group has few rows: zstd does as well on what repeats, better on what doesn't
+            write_statistics=True,
+            store_schema=True,
         )
         self.rows = 0
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.dedup.bands import Buckets, band_keys, buckets_of, chunk_ends, pairs_between
+from tokenmill.dedup.radix import by_hash
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.book import TaskRun, Work
@@ -22,7 +23,7 @@ from tokenmill.pipeline.dedup_rounds.edges import COPY_COLUMNS, Context, RoundTa
 from tokenmill.pipeline.dedup_rounds.groups import I64, U64, Group, end_of_own, group_of
 from tokenmill.pipeline.dedup_rounds.merge import merged, of_partition, send
 from tokenmill.pipeline.dedup_rounds.rows import hash_of, inputs_of, place_of, ranks_of, signatures_of
-from tokenmill.pipeline.exchange import Columns, by_hash, read_partition, read_records
+from tokenmill.pipeline.exchange import Columns, read_partition, read_records
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.storage import Storage
 

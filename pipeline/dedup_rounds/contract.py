@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.dedup.fates import is_among, surely_gone
+from tokenmill.dedup.radix import by_hash
 from tokenmill.dedup.stars import Tied, contract, distinct
 from tokenmill.manifests.keyed import mix64
 from tokenmill.manifests.receipts import Output, Receipt, Task
@@ -13,7 +14,7 @@ from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.dedup_rounds.groups import I64, U64, Group
 from tokenmill.pipeline.dedup_rounds.merge import send
 from tokenmill.pipeline.dedup_rounds.rows import hash_of
-from tokenmill.pipeline.exchange import by_hash, read_partition
+from tokenmill.pipeline.exchange import read_partition
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.storage import Storage
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tokenmill.dedup.exact import repeats
+from tokenmill.dedup.radix import by_hash
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.book import TaskRun, Work
@@ -16,7 +17,7 @@ from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask
 from tokenmill.pipeline.dedup_rounds.groups import U64, Group, group_of
 from tokenmill.pipeline.dedup_rounds.merge import merged, of_partition, send
 from tokenmill.pipeline.dedup_rounds.rows import hash_halves, hash_of, inputs_of, place_of, ranks_of
-from tokenmill.pipeline.exchange import Columns, by_hash, read_partition
+from tokenmill.pipeline.exchange import Columns, read_partition
 from tokenmill.pipeline.recipe import Recipe
 
 VERSION = 1

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tokenmill.dedup.radix import by_hash
 from tokenmill.filters.line_hashes import Counts, push_counts, sum_stack
 from tokenmill.filters.repeated_lines import RULE, VERSION, Repeated, RepeatedLinesParams, count_lines
 from tokenmill.filters.scan import U64
@@ -30,7 +31,7 @@ from tokenmill.manifests.receipts import Output, Receipt, Task, hash_json
 from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.dedup_rounds.merge import send
 from tokenmill.pipeline.edited import edited_texts
-from tokenmill.pipeline.exchange import Columns, by_hash, read_partition, write_partitions
+from tokenmill.pipeline.exchange import Columns, read_partition, write_partitions
 from tokenmill.pipeline.kept import edit_outputs
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.recipe import Recipe, Source

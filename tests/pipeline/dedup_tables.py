@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tokenmill.dedup.minhash import signature_column
 from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import CONTENT, DECISIONS, signature_schema
 from tokenmill.pipeline.book import TaskRun
@@ -65,14 +66,10 @@ def write_part(storage: Storage, key: str, documents: Documents, group_rows: int
         pa.binary(16), len(documents.content), [None, pa.py_buffer(content_hashes(documents.content).tobytes())]
     )
     nothing = pa.nulls(len(documents.kept), pa.string())
-    flat = pa.array(documents.signature.reshape(-1))
     batches = {
         "decisions": pa.record_batch([pa.array(documents.kept), nothing, nothing], schema=DECISIONS),
         "signals/hashes": pa.record_batch([hashes, pa.array(documents.text_bytes)], schema=CONTENT),
-        "signals/minhash": pa.record_batch(
-            [pa.FixedSizeListArray.from_arrays(flat, type=signature_schema(width).field(0).type)],
-            schema=signature_schema(width),
-        ),
+        "signals/minhash": pa.record_batch([signature_column(documents.signature)], schema=signature_schema(width)),
     }
     outputs = {}
     for name, batch in batches.items():

@@ -14,7 +14,7 @@ from tokenmill.manifests.receipts import Output
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.dedup_rounds.edges import Context
 from tokenmill.pipeline.dedup_rounds.merge import merged, of_partition, send
-from tokenmill.pipeline.exchange import by_hash, num_partitions, read_partition, read_records
+from tokenmill.pipeline.exchange import num_partitions, read_partition, read_records
 from tokenmill.pipeline.recipe import Dedup
 from tokenmill.pipeline.storage import Storage
 
@@ -67,9 +67,3 @@ def test_no_file_is_no_record(tmp_path: object) -> None:
 @pytest.mark.parametrize(("size", "partitions"), [(0, 1), (1, 1), (256 << 20, 1), ((256 << 20) + 1, 2)])
 def test_partitions_follow_the_bytes_alone(size: int, partitions: int) -> None:
     assert num_partitions(size) == partitions
-
-
-@given(st.lists(st.integers(0, (1 << 64) - 1), max_size=50), st.integers(1, 1 << 20))
-def test_a_key_goes_to_the_range_that_holds_it(keys: list[int], partitions: int) -> None:
-    found = by_hash(np.array(keys, np.uint64), partitions)
-    assert found.tolist() == [(key >> 32) * partitions >> 32 for key in keys]
