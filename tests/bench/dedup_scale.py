@@ -34,8 +34,8 @@ from tokenmill.pipeline.dedup_rounds.finish import finish
 from tokenmill.pipeline.dedup_rounds.groups import make_groups
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.recipe import Dedup
-from tokenmill.pipeline.run import peak_rss_bytes
 from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tasks import peak_rss_bytes
 
 SIZES = (1_000_000, 4_000_000, 16_000_000)
 QUICK_SIZES = (100_000, 400_000)

@@ -39,7 +39,7 @@ from pathlib import Path
 from tokenmill.pipeline.plan import plan_parts
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.recipe_file import load_recipe
-from tokenmill.pipeline.run import PartItem, Shared, part_task, peak_rss_bytes
+from tokenmill.pipeline.tasks import PartItem, Shared, part_task, peak_rss_bytes
 from tokenmill.pipeline.storage import Storage
 import resource
 file = load_recipe(Path(sys.argv[1]).read_text(), sys.argv[1])
