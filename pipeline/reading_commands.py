@@ -72,6 +72,7 @@ def sample(folder: str, source: str | None, reason: str, count: int, characters:
     the whole source by hash, so it is the same each time; a text is shown as the rule that decided read it.
     """
     from tokenmill.pipeline import look
+    from tokenmill.pipeline import seen as shown
     from tokenmill.pipeline.opened import open_run
     from tokenmill.pipeline.sheet import published_or_error
 
@@ -82,12 +83,12 @@ def sample(folder: str, source: str | None, reason: str, count: int, characters:
     name = source or next(iter(run.parts))
     total, seen = look.sample(run, name, reason, count)
     if as_json:
-        documents = [look.as_json(document, characters) for document in seen]
+        documents = [shown.as_json(document, characters) for document in seen]
         click.echo(json.dumps({"source": name, "reason": reason, "total": total, "documents": documents}, indent=2))
         return
     click.echo(f"{reason}: {total:,} documents of source {name}")
     for document in seen:
-        click.echo("\n" + look.described(document, characters))
+        click.echo("\n" + shown.described(document, characters))
 
 
 @click.command(short_help="What became of a document: dropped, removed for which other one, packed where.")

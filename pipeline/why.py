@@ -17,9 +17,10 @@ from tokenmill.filters.urls import url_key
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline.copies import stratum_with_copies
-from tokenmill.pipeline.look import Seen, explained, seen_at, visible
+from tokenmill.pipeline.look import seen_at
 from tokenmill.pipeline.opened import OpenedRun
 from tokenmill.pipeline.opened_units import OpenedUnits
+from tokenmill.pipeline.seen import Seen, explained, visible
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
 

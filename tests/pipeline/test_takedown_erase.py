@@ -13,9 +13,10 @@ from tests.pipeline.corpus import fingerprint, html, prose, warc_record, write_r
 from tests.pipeline.runs import run_inline
 from tests.pipeline.test_takedown import assert_whole, newest, packed, pages, removed
 from tokenmill.pipeline.erase import erase_removed, tombstones
-from tokenmill.pipeline.look import described, sample
+from tokenmill.pipeline.look import sample
 from tokenmill.pipeline.opened import open_run
 from tokenmill.pipeline.opened_units import open_units
+from tokenmill.pipeline.seen import described
 from tokenmill.pipeline.steps.publish import versions
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.takedown import Asked
