@@ -10,7 +10,7 @@ import click
 import tokenmill
 from tokenmill.pipeline.classifier_command import classifier
 from tokenmill.pipeline.reading_commands import audit, sample, status, tune, verify, why
-from tokenmill.pipeline.recipe_file import RecipeError, RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

@@ -19,7 +19,7 @@ from tokenmill.pipeline.dedup_rounds.groups import Elsewhere, GroupPart
 from tokenmill.pipeline.measurements import Measurement, content_measurements
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.recipe import Dedup, Recipe
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.storage import Storage
 

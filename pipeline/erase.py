@@ -25,7 +25,7 @@ from tokenmill.manifests.receipts import Output, Receipt, canonical_json
 from tokenmill.pipeline.book import Book
 from tokenmill.pipeline.checks import DATA_FOLDERS, garbage
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.publish import Published, publish, versions
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import new_table, open_groups, read_table

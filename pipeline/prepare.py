@@ -9,7 +9,7 @@ from tokenmill.pipeline.datatrove_adapter import GUEST, check_step
 from tokenmill.pipeline.earlier_runs import earlier_parts
 from tokenmill.pipeline.language_model import Identifier, load_language_model
 from tokenmill.pipeline.plan import Part, find_files, plan_parts
-from tokenmill.pipeline.recipe_file import RecipeFile
+from tokenmill.pipeline.recipe.file import RecipeFile
 from tokenmill.pipeline.steps.pack import token_policy
 from tokenmill.pipeline.steps.publish import latest
 from tokenmill.pipeline.steps.tokenizer import read_tokenizer

@@ -19,7 +19,7 @@ from tokenmill.pipeline.executors import Executor, Failed
 from tokenmill.pipeline.line_scopes import count_run
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.progress import Reporter
-from tokenmill.pipeline.recipe_file import RecipeFile
+from tokenmill.pipeline.recipe.file import RecipeFile
 from tokenmill.pipeline.removals import request_paths
 from tokenmill.pipeline.steps.ingest import Skips, read_skips
 from tokenmill.pipeline.steps.pack import run_pack

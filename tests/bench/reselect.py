@@ -23,7 +23,7 @@ from tokenmill.pipeline.book import TaskRun
 from tokenmill.pipeline.groups import GROUPS
 from tokenmill.pipeline.opened import OpenedPart, OpenedRun
 from tokenmill.pipeline.plan import Part
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.select import run_select
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import new_table

@@ -38,7 +38,7 @@ import json, sys
 from pathlib import Path
 from tokenmill.pipeline.plan import plan_parts
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.tasks import PartItem, Shared, part_task, peak_rss_bytes
 from tokenmill.pipeline.storage import Storage
 import resource

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenmill.pipeline.executors import open_executor
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.run import Run
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage

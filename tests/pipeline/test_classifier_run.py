@@ -22,7 +22,7 @@ from tokenmill.pipeline.opened import OpenedRun, open_run
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.recipe import Percentile
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tune import parse_setting, tune

@@ -24,7 +24,7 @@ from tokenmill.pipeline.opened import OpenedRun, open_run
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.run import Run
 from tokenmill.pipeline.steps.publish import Published, component_weights, latest
 from tokenmill.pipeline.storage import Storage

@@ -20,7 +20,7 @@ from tokenmill.pipeline.book import TaskRun
 from tokenmill.pipeline.dedup_rounds import texts
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table

@@ -17,7 +17,7 @@ from tokenmill.manifests.schemas import LEDGER
 from tokenmill.pipeline import checks, earlier_runs
 from tokenmill.pipeline.measurements import content_measurements
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.steps.takedown import copies_in
 from tokenmill.pipeline.storage import Storage

@@ -19,7 +19,7 @@ from tokenmill.filters.language import LanguageBounds, language_violations
 from tokenmill.manifests.schemas import LANGUAGE_SIGNALS
 from tokenmill.pipeline.language_model import installed_file, load_language_model
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 
 RUSSIAN = " ".join(["и в не на что он как это город вода утро окно люди улица вечер лодка рыбак море гавань"] * 3)

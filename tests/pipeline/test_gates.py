@@ -10,7 +10,7 @@ from tests.pipeline.corpus import html, prose, warc_record, write_recipe
 from tests.pipeline.runs import run_inline, tokenmill
 from tokenmill.pipeline import checks
 from tokenmill.pipeline.loader import open_mixture
-from tokenmill.pipeline.recipe_file import RecipeError
+from tokenmill.pipeline.recipe.file import RecipeError
 from tokenmill.pipeline.storage import Storage
 
 GERMAN = (

@@ -25,7 +25,7 @@ from tokenmill.pipeline import languages, look
 from tokenmill.pipeline.edited import edited_texts
 from tokenmill.pipeline.languages import language_bounds, language_settings, language_words, parse_languages
 from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import open_groups
 from tokenmill.pipeline.tune import parse_setting, tune

@@ -17,7 +17,7 @@ from tokenmill.pipeline.edited import edited_texts
 from tokenmill.pipeline.executors import InlineExecutor
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.run import Run
 from tokenmill.pipeline.steps.publish import latest
 from tokenmill.pipeline.storage import Storage

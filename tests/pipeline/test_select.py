@@ -15,7 +15,7 @@ from tokenmill.dedup.survivor_order import survivor_keys
 from tokenmill.filters.bounds import Cut, first_violated
 from tokenmill.manifests.balance import Tally
 from tokenmill.manifests.schemas import DECISIONS
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.steps import select
 from tokenmill.pipeline.steps.ingest import ingest_balance
 from tokenmill.pipeline.steps.select import _strata, select_balance, settled_bounds

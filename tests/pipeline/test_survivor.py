@@ -9,7 +9,7 @@ from tests.pipeline.corpus import prose, write_recipe
 from tests.pipeline.runs import run_inline
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.recipe import Dedup
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.steps.publish import latest
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
