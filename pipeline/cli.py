@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import tokenmill
-from tokenmill.pipeline.classifier_command import classifier
+from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.reading_commands import audit, sample, status, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tokenmill.filters.labels import names_language
-from tokenmill.pipeline.classifier_model import CLASSIFIERS, open_classifier
+from tokenmill.pipeline.classifier.model import CLASSIFIERS, open_classifier
 from tokenmill.pipeline.datatrove_adapter import GUEST, check_step
 from tokenmill.pipeline.earlier_runs import earlier_parts
 from tokenmill.pipeline.language_model import Identifier, load_language_model

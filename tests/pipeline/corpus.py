@@ -57,6 +57,7 @@ _WORDS = [
     "number",
 ]
 _GLUE = ("the", "of", "and", "to", "that", "with", "have", "be", "a", "in", "on", "for", "was", "is", "by", "from")
+_ADVERTS = "cheap click here free shipping cart login cookie policy terms menu home about offer sale best price now"
 
 RECIPE = """
 name: small
@@ -105,6 +106,12 @@ def prose(seed: int | str, sentences: int) -> str:
     rng = random.Random(seed)
     lines = [sentence(rng) for _ in range(sentences)]
     return "\n\n".join(" ".join(lines[start : start + 4]) for start in range(0, len(lines), 4))
+
+
+def advert(number: int) -> str:
+    """Words that pages sell with, no sentences; another text for each number."""
+    words = _ADVERTS.split()
+    return " ".join(words[(number * 7 + place * place) % len(words)] for place in range(25)) + "\n" + prose(number, 1)
 
 
 def html(title: str, text: str) -> bytes:

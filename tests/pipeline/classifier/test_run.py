@@ -9,15 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.corpus import fingerprint, prose, write_recipe
+from tests.pipeline.corpus import advert, fingerprint, prose, write_recipe
 from tests.pipeline.fasttext_models import sentences
 from tests.pipeline.fasttext_models import train as train_any
 from tests.pipeline.runs import run_inline, tokenmill
-from tests.pipeline.test_classifier_model import advert
 from tokenmill.manifests.balance import Balance
 from tokenmill.pipeline import checks, fasttext_model, look
-from tokenmill.pipeline.classifier import TrainParams, train
-from tokenmill.pipeline.classifier_model import open_classifier
+from tokenmill.pipeline.classifier.model import open_classifier
+from tokenmill.pipeline.classifier.training import TrainParams, train
 from tokenmill.pipeline.opened import OpenedRun, open_run
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
