@@ -41,7 +41,8 @@ from tokenmill.filters.unicode_classes import (
     classes,
 )
 from tokenmill.filters.word_lookup import EXCEPTION, MERGED, SLOTS, UNIT, find, key, slot_of
-from tokenmill.filters.word_rules import BITS, CODE, CUT, OFFSET, split_run
+from tokenmill.filters.word_rules import split_run
+from tokenmill.filters.word_runs import BITS, CUT, OFFSET, decode, lay_out
 
 #: Code points of the longest run, and so of the longest word.
 MAX_RUN = 4096
@@ -218,24 +219,9 @@ def _scan_run(data, start, end, table, entries, sieve, run, out, filled):  # typ
         return (at + size, filled) if bits & SPACE else _character(data, at, end, table, out, filled)
     if _is_plain(some) and find(data, start, at, entries, sieve, EXCEPTION) < 0:
         return at, _put(out, filled, start, at, count, some, every)
-    _read(data, start, at, table, run)
+    lay_out(data, start, at, table, run)
     split_run(data, count, entries, sieve, run)
     return at, _emit(count, run, out, filled)
-
-
-@kernel
-def decode(data, at, end):  # type: ignore[no-untyped-def]
-    """Code point at `at` and its size in bytes; an ill-formed byte is taken for U+FFFD."""
-    lead = np.int64(data[at])
-    if lead < 0x80:
-        return lead, 1
-    size = 2 if lead < 0xE0 else (3 if lead < 0xF0 else 4)
-    if lead < 0xC0 or lead > 0xF4 or at + size > end:
-        return 0xFFFD, 1
-    code = lead & (0x7F >> size)
-    for k in range(1, size):
-        code = (code << 6) | (np.int64(data[at + k]) & 0x3F)
-    return (code, size) if code < 0x110000 else (0xFFFD, size)
 
 
 @kernel
@@ -271,18 +257,6 @@ def _character(data, at, end, table, out, filled):  # type: ignore[no-untyped-de
         at += size
         count += 1
     return at, _put(out, filled, start, at, count, some, every)
-
-
-@kernel
-def _read(data, at, end, table, run):  # type: ignore[no-untyped-def]
-    """Lay a run out, code point by code point."""
-    count = 0
-    while at < end:
-        code, size = decode(data, at, end)
-        run[count, CODE], run[count, BITS], run[count, OFFSET], run[count, CUT] = code, table[code], at, 0
-        at += size
-        count += 1
-    run[count, OFFSET] = end
 
 
 @kernel
