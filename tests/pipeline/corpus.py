@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -172,6 +173,13 @@ def write_corpus(folder: Path, pages: int = 30) -> Path:
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text(f'"""{prose(f"code {number}", 3)}"""\n\n\ndef f{number}(x):\n    return x + {number}\n')
     return folder
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> Path:
+    """A JSONL file of texts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
 
 
 def write_recipe(folder: Path, text: str = RECIPE) -> Path:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pipeline.corpus import fingerprint, prose
-from tests.pipeline.runs import run_inline
+from tests.pipeline.runs import opened_with_units, run_inline
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.receipts import Receipt
 from tokenmill.manifests.schemas import CLUSTERS
@@ -20,13 +20,11 @@ from tokenmill.pipeline import why
 from tokenmill.pipeline.checks import receipts_in
 from tokenmill.pipeline.copies import NO_CLUSTERS, copies_names, sizes_by_part, stratum_with_copies, with_copies
 from tokenmill.pipeline.executors import open_executor
-from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.run import Run
-from tokenmill.pipeline.steps.publish import Published, component_weights, latest
+from tokenmill.pipeline.steps.publish import Published, component_weights
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.takedown import Asked, remove
 
@@ -112,14 +110,6 @@ def by_copies(plain: tuple[Path, dict[str, str]]) -> tuple[Path, Published, list
     return (folder, *run_inline(write(folder, BY_COPIES), folder / "out"))
 
 
-def opened(folder: Path) -> tuple[OpenedRun, OpenedUnits]:
-    storage = Storage(str(folder / "out"))
-    published = latest(storage)
-    assert published is not None
-    run = open_run(storage, published)
-    return run, open_units(storage, published, run.recipe_file.recipe)
-
-
 def receipt_of(folder: Path, published: Published, step: str) -> Receipt:
     return next(found for found in receipts_in(Storage(str(folder / "out")), published) if found.step == step)
 
@@ -148,7 +138,7 @@ def test_documents_land_in_the_stratum_of_their_copies(by_copies: tuple[Path, Pu
     assert sorted(row for _, _, row in found) == first_rows
     assert all(stratum.split("/copies=")[1] == range_of[times_at[row]] for stratum, _, row in found)
     assert {stratum.split("/")[0] for stratum, _, _ in found} == {"train", "validation"}
-    run, units = opened(folder)
+    run, units = opened_with_units(folder / "out")
     for stratum, part, row in found:
         fate = why.fate_of(run, units, "notes", part, row)
         assert fate.stratum == stratum
@@ -187,7 +177,7 @@ def test_a_takedown_finds_the_strata(by_copies: tuple[Path, Published, list[str]
     folder = tmp_path
     write_notes(folder / "raw", "a.jsonl", [0, 1, 1, 2, 2, 2, 2])
     run_inline(write(folder, BY_COPIES), folder / "out")
-    run, units = opened(folder)
+    run, units = opened_with_units(folder / "out")
     (part,) = units.unit_of
     before = list(packed_rows(folder, units.packed["notes-g0"]))
     with open_executor("inline") as executor:
@@ -209,7 +199,7 @@ def test_a_unit_whose_clusters_grew_is_packed_again_and_no_other(tmp_path: Path)
     write_notes(folder / "raw", "c.jsonl", [0, 12])
     published, tasks = run_inline(recipe, folder / "out")
     assert sorted(task for task in tasks if task.startswith("unit")) == ["unit notes-g0", "unit notes-g2"]
-    _, units = opened(folder)
+    _, units = opened_with_units(folder / "out")
     strata = {(stratum.split("/copies=")[1], row) for stratum, _, row in packed_rows(folder, units.packed["notes-g0"])}
     assert strata == {("2-3", 0), ("1", 1), ("2-3", 2)}
     assert published.number == 2

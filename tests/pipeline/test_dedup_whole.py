@@ -1,6 +1,5 @@
 """A run's ledger and clusters, made in rounds of tiny groups and partitions, against the whole in memory."""
 
-import json
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from unittest import mock
 import pyarrow as pa
 import pytest
 
-from tests.pipeline.corpus import fingerprint, prose, sentence
+from tests.pipeline.corpus import fingerprint, prose, sentence, write_texts
 from tests.pipeline.deduplicate_at_once import run_deduplicate
 from tests.pipeline.runs import run_inline, tokenmill
 from tests.pipeline.test_dedup_rounds import tiny
@@ -58,9 +57,8 @@ def write_notes(folder: Path) -> None:
     heads = [prose(f"head {number}", 6 + number % 12) for number in range(25)]
     for number in range(10):
         path = folder / ("notes" if number % 2 else "pages") / f"{number}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
         told = [revised(rng, rng.choice(heads)) + "\n\nno mark at the end" * rng.randint(0, 1) for _ in range(12)]
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in told))
+        write_texts(path, told)
 
 
 @contextmanager

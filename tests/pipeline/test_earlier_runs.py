@@ -1,6 +1,5 @@
 """`dedup.against`: what an earlier run kept is removed here, as if both had been built as one run that grew."""
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.corpus import prose, sentence
+from tests.pipeline.corpus import prose, sentence, write_texts
 from tests.pipeline.runs import run_inline, tokenmill
 from tokenmill.manifests.schemas import LEDGER
 from tokenmill.pipeline import checks, earlier_runs
@@ -40,11 +39,6 @@ SETTINGS = ["verify: signature", "verify: text", "near: false", "verify: signatu
 
 def changed(text: str, seed: str) -> str:
     return text + " " + sentence(random.Random(seed))
-
-
-def write_notes(path: Path, texts: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
 def first_texts() -> list[list[str]]:
@@ -84,7 +78,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Raw files of the earlier run and of the new one; both lie alike under their source's root."""
     for folder, files in (("first", first_texts()), ("second", second_texts())):
         for number, texts in enumerate(files):
-            write_notes(tmp_path / folder / f"{folder}{number}.jsonl", texts)
+            write_texts(tmp_path / folder / f"{folder}{number}.jsonl", texts)
     return tmp_path / "first", tmp_path / "second"
 
 
@@ -134,7 +128,7 @@ def test_a_rerun_does_nothing_and_a_changed_earlier_run_is_looked_at_again(
     found = tables_of(output, before, "ledger")
 
     note = second_texts()[0][9]
-    write_notes(first / "later.jsonl", [note])
+    write_texts(first / "later.jsonl", [note])
     run_inline(write_recipe(first, "near: true"), earlier)
     after, _ = run_inline(recipe, output)
     (more,) = [row for row in tables_of(output, after, "ledger") if row not in found]

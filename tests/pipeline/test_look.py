@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.pipeline.corpus import html, prose, warc_record, write_corpus, write_recipe
-from tests.pipeline.runs import run_inline, tokenmill
+from tests.pipeline.corpus import html, prose, warc_record, write_corpus, write_recipe, write_texts
+from tests.pipeline.runs import opened, run_inline, tokenmill
 from tokenmill.pipeline import look
 from tokenmill.pipeline.kept import NONE_REMOVED, edit_outputs, kept_documents
-from tokenmill.pipeline.opened import OpenedRun, open_run
+from tokenmill.pipeline.opened import OpenedRun
 from tokenmill.pipeline.seen import Seen, as_json, described
-from tokenmill.pipeline.steps.publish import latest
-from tokenmill.pipeline.storage import Storage
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +21,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("look")
     run_inline(write_recipe(write_corpus(folder)), folder / "out")
     return folder / "out"
-
-
-def opened(folder: Path) -> OpenedRun:
-    storage = Storage(str(folder))
-    published = latest(storage)
-    assert published is not None
-    return open_run(storage, published)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +90,7 @@ def test_a_kept_text_is_what_is_packed(run: OpenedRun):
 
 def test_a_dropped_text_is_what_the_rule_read(tmp_path: Path):
     texts = [prose(number, 8) for number in range(3)] + ["One line here.\nNo mark at the end\nAnd here is more."]
-    (tmp_path / "notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_texts(tmp_path / "notes.jsonl", texts)
     recipe = """
 name: order
 output: unused

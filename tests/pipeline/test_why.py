@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.corpus import write_corpus, write_recipe
-from tests.pipeline.runs import run_inline, tokenmill
+from tests.pipeline.runs import opened_with_units, run_inline, tokenmill
 from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline import why
-from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.opened_units import OpenedUnits, open_units
+from tokenmill.pipeline.opened import OpenedRun
+from tokenmill.pipeline.opened_units import OpenedUnits
 from tokenmill.pipeline.plan import plan_table
 from tokenmill.pipeline.steps.publish import latest
 from tokenmill.pipeline.storage import Storage
@@ -27,11 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(folder: Path) -> tuple[OpenedRun, OpenedUnits]:
-    storage = Storage(str(folder))
-    published = latest(storage)
-    assert published is not None
-    run = open_run(storage, published)
-    return run, open_units(storage, published, run.recipe_file.recipe)
+    return opened_with_units(folder)
 
 
 def fates(opened: tuple[OpenedRun, OpenedUnits], asked: str) -> list[why.Fate]:
