@@ -23,12 +23,12 @@ from tokenmill.filters.edits import text_buffers
 from tokenmill.filters.fasttext_features import add_end, new_memory, sum_features, sum_tokens
 from tokenmill.filters.language import label_array, language_table
 from tokenmill.filters.paragraph_languages import NO_PARAGRAPHS, ROW, Paragraphs
-from tokenmill.filters.softmax import _POWERS, _exp, _pick_three
+from tokenmill.filters.softmax import POWERS, exp, pick_three
 
 VERSION = 1
 
 Loss = Literal["tree", "softmax", "sigmoid"]
-_LOSSES = {"tree": 0, "softmax": 1, "sigmoid": 2}
+LOSSES = {"tree": 0, "softmax": 1, "sigmoid": 2}
 #: Above every count: the weight of a tree's node before it has children.
 UNBUILT = 10**15
 _REMEMBERED_TOKENS = 1 << 12
@@ -110,7 +110,7 @@ def paragraph_labels(
         (paragraphs, np.searchsorted(paragraphs[:, ROW], np.arange(len(texts) + 1))),
         (model.rows, model.words, model.word_offsets, model.slots, model.bucket_rows),
         (model.min_n, model.max_n, model.word_ngrams),
-        (model.output, model.children, _LOSSES[model.loss], first_column, _POWERS),
+        (model.output, model.children, LOSSES[model.loss], first_column, POWERS),
         bool((first_column == np.arange(len(first_column))).all()),
         (columns, scores, best),
     )
@@ -186,14 +186,14 @@ def _identify(texts, paragraphs, tables, settings, scoring, one_column, found): 
             num_tokens, num_features = num_tokens + counts[0], num_features + counts[2]
             num_features += add_end(tables, sums[0]) if num_tokens else 0
         if num_features:
-            _score(sums[0], num_features, scoring, spare[0], posterior)
-            _pick_three(posterior, scoring[3], columns[row], scores[row])
+            score(sums[0], num_features, scoring, spare[0], posterior)
+            pick_three(posterior, scoring[3], columns[row], scores[row])
             for place in range(3):
                 scores[row, place] = min(1.0, scores[row, place])
 
 
 @njit(nogil=True, cache=True)
-def _score(hidden, num_features, scoring, values, posterior):  # type: ignore[no-untyped-def]
+def score(hidden, num_features, scoring, values, posterior):  # type: ignore[no-untyped-def]
     """From the sum of a text's features to one score a label, in the label's first column; `values` is room."""
     output, children, loss, first_column, powers = scoring
     values[:] = 0.0
@@ -212,8 +212,8 @@ def _best(hidden, num_features, scoring, one_column, posterior, spare):  # type:
     """The best label's first column."""
     if scoring[2] == 0 and one_column:
         return _best_leaf(hidden, num_features, scoring)
-    _score(hidden, num_features, scoring, spare[0], posterior)
-    _pick_three(posterior, scoring[3], spare[1], spare[2])
+    score(hidden, num_features, scoring, spare[0], posterior)
+    pick_three(posterior, scoring[3], spare[1], spare[2])
     return spare[1][0]
 
 
@@ -268,7 +268,7 @@ def _probabilities(values, children, loss, powers, posterior):  # type: ignore[n
         highest = values.max()
         total = 0.0
         for column in range(len(posterior)):
-            posterior[column] = _exp(values[column] - highest, powers)
+            posterior[column] = exp(values[column] - highest, powers)
             total += posterior[column]
         for column in range(len(posterior)):
             posterior[column] = posterior[column] / total + _ADDED
@@ -279,5 +279,5 @@ def _probabilities(values, children, loss, powers, posterior):  # type: ignore[n
 
 @njit(nogil=True, cache=True)
 def _sigmoid(x, powers):  # type: ignore[no-untyped-def]
-    small = _exp(-abs(x), powers)
+    small = exp(-abs(x), powers)
     return 1.0 / (1.0 + small) if x >= 0 else small / (1.0 + small)

@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from tokenmill.filters.softmax import _normalise, _pick_clear, _pick_three
+from tokenmill.filters.softmax import normalise, pick_clear, pick_three
 
 _LANES = 8
 _LINE_BREAK = 10
@@ -29,8 +29,8 @@ def identify(text, automaton, scoring, lines, found):  # type: ignore[no-untyped
     Args:
         text: uint8 bytes of n texts; n + 1 int64 offsets.
         automaton: next_state, state_row, state_feature of a LanguageModel.
-        scoring: its table, prior; int64 first column of each column's label; int64 weight of each count; `_POWERS`;
-            the margin of `_pick_clear`; the value of one unit of a sum.
+        scoring: its table, prior; int64 first column of each column's label; int64 weight of each count; `POWERS`;
+            the margin of `pick_clear`; the value of one unit of a sum.
         lines: n + 1 int64 offsets into the numbers (from 0, rising) of the lines of each text to score.
         found: columns (n, 3) and scores (n, 3), untouched for a text without a feature; best column of each line, -1.
     """
@@ -73,8 +73,8 @@ def identify(text, automaton, scoring, lines, found):  # type: ignore[no-untyped
         num_met = _count(states[start:last], automaton[2], work, num_met)
         if _add_rest(table, scoring[3], work, num_met, total):
             posterior[:] = total * scoring[6] + prior
-            _normalise(posterior, 1.0 / math.sqrt(last - first), first_column, scoring[4])
-            _pick_three(posterior, first_column, columns[row], scores[row])
+            normalise(posterior, 1.0 / math.sqrt(last - first), first_column, scoring[4])
+            pick_three(posterior, first_column, columns[row], scores[row])
 
 
 @njit(nogil=True, cache=True)
@@ -240,9 +240,9 @@ def _best(line_sum, scale, scoring, posterior, spare):  # type: ignore[no-untype
     """The best column of a line with this sum."""
     _, prior, first_column, _, powers, margin, unit = scoring
     posterior[:] = line_sum * unit + prior
-    best = _pick_clear(posterior, scale, first_column, margin)
+    best = pick_clear(posterior, scale, first_column, margin)
     if best < 0:
-        _normalise(posterior, scale, first_column, powers)
-        _pick_three(posterior, first_column, spare[0], spare[1])
+        normalise(posterior, scale, first_column, powers)
+        pick_three(posterior, first_column, spare[0], spare[1])
         best = spare[0][0]
     return best
