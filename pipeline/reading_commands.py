@@ -24,6 +24,9 @@ def status(folder: str, as_json: bool) -> None:
     for step, count in value["steps"].items():
         planned = value["planned"].get(step)
         click.echo(f"{step:<12} {count:>8,} done" + (f" of {planned:,}" if planned else ""))
+    if value["round"]:
+        told = "{of:<12} {tasks_before:>8,} done in {rounds_before} rounds, then {round}: {done:,} of {tasks:,}"
+        click.echo(told.format(**value["round"]))
     for stone in value["erased"]:
         click.echo(f"erased       {stone['version']}, {stone['erased']}: {stone['because']}")
     for version in value["versions"]:

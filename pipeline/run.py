@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tokenmill.filters.bounds import Cut
@@ -18,9 +19,10 @@ from tokenmill.pipeline.earlier_runs import earlier_parts
 from tokenmill.pipeline.executors import Executor, Failed
 from tokenmill.pipeline.line_scopes import count_run
 from tokenmill.pipeline.plan import Part
-from tokenmill.pipeline.progress import Reporter
+from tokenmill.pipeline.progress import Now, Reporter
 from tokenmill.pipeline.recipe.file import RecipeFile
 from tokenmill.pipeline.removals import request_paths
+from tokenmill.pipeline.round_progress import PLANNED, RoundProgress
 from tokenmill.pipeline.steps.ingest import Skips, read_skips
 from tokenmill.pipeline.steps.pack import run_pack
 from tokenmill.pipeline.steps.publish import Published, publish
@@ -41,8 +43,6 @@ from tokenmill.pipeline.tasks import (
 from tokenmill.pipeline.units import Unit, assign_units
 
 PART_STEPS = ("ingest", "annotate", "select")
-#: Written when a run begins: how many tasks its steps have.
-PLANNED = "logs/planned.json"
 
 
 class RunFailedError(RuntimeError):
@@ -62,6 +62,7 @@ class Run:
         self.shared = Shared(self.recipe_file.recipe, self.storage)
         self.book = Book(self.storage)
         self.log: list[dict[str, Any]] = []
+        self.planned: dict[str, int] = {}
 
     def go(self, parts: Sequence[Part]) -> Published:
         """All steps, then publish. Raises RunFailedError naming every task that failed."""
@@ -75,8 +76,8 @@ class Run:
     def _go(self, parts: Sequence[Part]) -> Published:
         recipe = self.shared.recipe
         self.book.load()
-        planned = dict.fromkeys(PART_STEPS[::2], len(parts))
-        self.storage.write(PLANNED, json.dumps(planned).encode())
+        self.planned = dict.fromkeys(PART_STEPS[::2], len(parts))
+        self.storage.write(PLANNED, json.dumps(self.planned).encode())
         skips = read_skips(self.storage)
         lines, counted = self._lines(parts, skips)
         if any(percentile_bounds(source) for source in recipe.sources):
@@ -127,7 +128,10 @@ class Run:
             found = self._parts(inside, skips, None, ("count_lines",), told)
             return {key: receipts[-1] for key, receipts in found.items()}
 
-        return count_run(self.shared.recipe, parts, count, self._round)
+        progress = RoundProgress(self.storage, self.reporter, "lines", self.planned)
+        counted = count_run(self.shared.recipe, parts, count, partial(self._round, progress))
+        progress.end()
+        return counted
 
     def _thresholds(
         self, parts: Sequence[Part], measured: Mapping[str, list[Receipt]]
@@ -164,13 +168,17 @@ class Run:
         """Receipts to publish, and those of the rounds that led to them."""
         earlier = earlier_parts(self.shared.recipe, self.storage)
         groups = groups_of_run(self.shared.recipe, parts, by_part, tables, earlier)
-        context = Context(self.shared.recipe, groups, self._round, dict(units))
-        return finish(context, find_edges(context)), context.receipts
+        progress = RoundProgress(self.storage, self.reporter, "deduplicate", self.planned)
+        context = Context(self.shared.recipe, groups, partial(self._round, progress), dict(units))
+        deduplicated = finish(context, find_edges(context))
+        progress.end()
+        return deduplicated, context.receipts
 
-    def _round(self, step: str, tasks: Sequence[RoundTask]) -> list[Receipt]:
+    def _round(self, progress: RoundProgress, step: str, tasks: Sequence[RoundTask]) -> list[Receipt]:
         """Submit a round of *deduplicate* or of counted lines; see `dedup_rounds.edges.Submit`."""
         items = [GlobalItem(task.function, self.book.of_task(task.name), task.arguments) for task in tasks]
-        reports = self._all(global_task, items, [f"{step} of {task.name}" for task in tasks], [step])
+        show = progress.begin(len(tasks), sum(receipt.step == step for receipt in self.book.known.values()))
+        reports = self._all(global_task, items, [f"{step} of {task.name}" for task in tasks], [step], show)
         return [report.receipts[0] for report in reports]
 
     def _one(self, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Receipt:
@@ -212,35 +220,53 @@ class Run:
         return [receipt for report in reports for receipt in report.receipts]
 
     def _all(
-        self, function: Callable[..., Report], items: Sequence[Any], names: Sequence[str], steps: Sequence[str]
+        self,
+        function: Callable[..., Report],
+        items: Sequence[Any],
+        names: Sequence[str],
+        steps: Sequence[str],
+        reporter: Reporter | None = None,
     ) -> list[Report]:
         """Run what has no receipts yet; show progress; raise when any failed, after the others are done."""
         reports: list[Report | None] = [self._if_done(function, item) for item in items]
         pending = [index for index, report in enumerate(reports) if report is None]
         failed: list[str] = []
-        done = len(items) - len(pending)
-        self._show(steps, done, len(items))
-        for at, result in self.executor.map(function, self.shared, [items[index] for index in pending]):
+        done, running = len(items) - len(pending), 0
+
+        def show() -> None:
+            for step in steps:
+                (reporter or self.reporter).step(step, done, len(items), Now(running, len(failed)))
+
+        def handed() -> Iterator[Any]:
+            nonlocal running
+            for index in pending:
+                running += 1
+                show()
+                yield items[index]
+
+        show()
+        for at, result in self.executor.map(function, self.shared, handed()):
             index = pending[at]
+            running -= 1
+            self._note(names[index], result)
             if isinstance(result, Failed):
                 failed.append(f"{names[index]}: {result.error}")
-                self.log.append({"task": names[index], "error": result.error, "trace": result.trace})
-                continue
-            reports[index] = result
-            for receipt in result.receipts:
-                self.book.add(receipt)
-            self.log.append(
-                {
-                    "task": names[index],
-                    "seconds": dict(result.seconds),
-                    "host": result.host,
-                    "max_rss_bytes": result.max_rss_bytes,
-                }
-            )
-            done += 1
-            self._show(steps, done, len(items))
+            else:
+                reports[index] = result
+                done += 1
+            show()
         self._raise_if(failed, len(items), steps)
         return [report for report in reports if report is not None]
+
+    def _note(self, name: str, result: Report | Failed) -> None:
+        """Put a task that came back into the log, and its receipts into the book."""
+        if isinstance(result, Failed):
+            self.log.append({"task": name, "error": result.error, "trace": result.trace})
+            return
+        for receipt in result.receipts:
+            self.book.add(receipt)
+        used = {"seconds": dict(result.seconds), "host": result.host, "max_rss_bytes": result.max_rss_bytes}
+        self.log.append({"task": name, **used})
 
     def _raise_if(self, failed: Sequence[str], total: int, steps: Sequence[str]) -> None:
         if failed:
@@ -256,7 +282,3 @@ class Run:
             return function(self.shared, item, True)
         except PendingError:
             return None
-
-    def _show(self, steps: Sequence[str], done: int, total: int) -> None:
-        for step in steps:
-            self.reporter.step(step, done, total)

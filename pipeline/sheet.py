@@ -13,7 +13,7 @@ from tokenmill.manifests.audit import STEPS
 from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.pipeline.book import Book
 from tokenmill.pipeline.erase import tombstones
-from tokenmill.pipeline.run import PLANNED
+from tokenmill.pipeline.round_progress import PLANNED, round_told
 from tokenmill.pipeline.steps.publish import Published, latest, versions
 from tokenmill.pipeline.storage import Storage
 
@@ -38,7 +38,8 @@ def status_of(storage: Storage) -> dict[str, Any]:
     planned = json.loads(storage.read(PLANNED)) if PLANNED in storage.sizes("logs") else {}
     return {
         "steps": {step: done[step] for step in order if done[step]},
-        "planned": planned,
+        "planned": {step: tasks for step, tasks in planned.items() if step != "round"},
+        "round": round_told(planned, done),
         "versions": versions(storage),
         "erased": tombstones(storage),
     }
