@@ -1,7 +1,6 @@
 """The command `tokenmill`: a command takes a recipe or a run's folder and little else."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import click
 
 import tokenmill
 from tokenmill.pipeline.classifier.command import classifier
+from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.reading_commands import audit, sample, status, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
@@ -54,27 +54,10 @@ def main() -> None:
         sys.exit(f"tokenmill: {error}")
 
 
-def _executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--quiet", is_flag=True, help="No progress."),
-        click.option("--cpus", type=click.IntRange(1), help="CPUs for a Ray started here.  [default: all]"),
-        click.option("--address", help="Address of a running Ray cluster (or 'auto'); else Ray is started here."),
-        click.option(
-            "--executor",
-            type=click.Choice(["ray", "inline"]),
-            default="ray",
-            show_default=True,
-            help="'inline' runs everything in this process: slower, and simple to debug. The output is the same.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
 @cli.command(short_help="Run a recipe: raw shards in, token shards and manifests out.")
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.option("--output", metavar="DIR", help="Folder or URL to write to.  [default: the recipe's `output`]")
-@_executor_options
+@executor_options
 def run(recipe: str, output: str | None, executor: str, address: str | None, cpus: int | None, quiet: bool) -> None:
     """Run RECIPE: raw shards in, packed token shards and their manifests out.
 
@@ -128,7 +111,7 @@ def run_recipe(
 @click.option("--reason", default="", help="Why; kept beside each of them.")
 @click.option("--copies", is_flag=True, help="Of what is out as a duplicate, remove the document it duplicates, too.")
 @click.option("--erase", is_flag=True, help="Erase the text of all that was ever removed, and the earlier versions.")
-@_executor_options
+@executor_options
 def remove(
     folder: str,
     ids: Any,
@@ -186,7 +169,7 @@ def gc(folder: str, keep: int | None, yes: bool) -> None:
 
 @cli.command(short_help="The whole pipeline on data this computer already has, in about a minute.")
 @click.option("--output", metavar="DIR", default="out/demo", show_default=True, help="Folder to write to.")
-@_executor_options
+@executor_options
 def demo(output: str, executor: str, address: str | None, cpus: int | None, quiet: bool) -> None:
     """The whole pipeline on data this computer already has, in about a minute.
 

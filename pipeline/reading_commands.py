@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.storage import Storage
 
 
@@ -98,22 +99,28 @@ def sample(folder: str, source: str | None, reason: str, count: int, characters:
 @click.argument("folder", metavar="RUN")
 @click.argument("document", metavar="DOC")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def why(folder: str, document: str, as_json: bool) -> None:
+@executor_options
+def why(
+    folder: str, document: str, as_json: bool, executor: str, address: str | None, cpus: int | None, quiet: bool
+) -> None:
     """What became of document DOC in the run in folder RUN; DOC is its identity, its URL or its path.
 
     The identity, part:row, is what `tokenmill sample` prints. A URL or a path (of code: inside its repository, or with
-    it) is looked for in every part, of which one column is read; all documents that have it are told of.
+    it) is looked for in every part, of which one column is read; all documents that have it are told of. What that
+    takes longer than 2 s is done by the executor.
     """
     from tokenmill.pipeline import why as fates
     from tokenmill.pipeline.opened import open_run
     from tokenmill.pipeline.opened_units import open_units
+    from tokenmill.pipeline.scan import opening
     from tokenmill.pipeline.sheet import published_or_error
 
     storage = Storage(folder)
     published = published_or_error(storage)
     run = open_run(storage, published)
     units = open_units(storage, published, run.recipe_file.recipe)
-    found = [fates.fate_of(run, units, *identity) for identity in fates.find_documents(run, document)]
+    meant = fates.find_documents(run, document, opening(executor, address, cpus, quiet))
+    found = [fates.fate_of(run, units, *identity) for identity in meant]
     if as_json:
         click.echo(json.dumps({"documents": [fates.as_json(fate) for fate in found]}, indent=2))
     else:
