@@ -34,7 +34,7 @@ def status_of(storage: Storage) -> dict[str, Any]:
     book = Book(storage)
     book.load()
     done = Counter(receipt.step for receipt in book.known.values())
-    order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "pack"]
+    order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "copies", "pack"]
     planned = json.loads(storage.read(PLANNED)) if PLANNED in storage.sizes("logs") else {}
     return {
         "steps": {step: done[step] for step in order if done[step]},

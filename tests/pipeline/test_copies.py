@@ -158,7 +158,7 @@ def test_only_pack_is_redone_and_what_was_there_stays(
     assert {path: after.get(path) for path in before if not path.startswith("receipts/")} == {
         path: digest for path, digest in before.items() if not path.startswith("receipts/")
     }
-    assert receipt_of(folder, published, "pack").inputs["clusters"]
+    assert receipt_of(folder, published, "pack").inputs["copies"]
     assert not [path for path in after if "+" in path]
 
 
@@ -170,7 +170,7 @@ def test_without_copies_nothing_depends_on_clusters(plain: tuple[Path, dict[str,
     first = min(storage.sizes("manifests"), key=lambda path: (not path.startswith("manifests/run-00000"), path))
     packs = [r for r in receipts_in(storage, Published(first, 0, json.loads(storage.read(first)))) if r.step == "pack"]
     assert packs
-    assert not [name for receipt in packs for name in receipt.inputs if "clusters" in name]
+    assert not [name for receipt in packs for name in receipt.inputs if "copies" in name]
 
 
 def test_a_takedown_finds_the_strata(by_copies: tuple[Path, Published, list[str]], tmp_path: Path):
@@ -188,7 +188,7 @@ def test_a_takedown_finds_the_strata(by_copies: tuple[Path, Published, list[str]
     assert len(after) == 2
 
 
-def test_a_unit_whose_clusters_grew_is_packed_again_and_no_other(tmp_path: Path):
+def test_a_unit_is_packed_again_when_a_document_comes_into_another_range_and_no_other(tmp_path: Path):
     folder = tmp_path
     write_notes(folder / "raw", "a.jsonl", [0, 1, 2, 2])
     recipe = write(folder, BY_COPIES)
@@ -203,6 +203,19 @@ def test_a_unit_whose_clusters_grew_is_packed_again_and_no_other(tmp_path: Path)
     strata = {(stratum.split("/copies=")[1], row) for stratum, _, row in packed_rows(folder, units.packed["notes-g0"])}
     assert strata == {("2-3", 0), ("1", 1), ("2-3", 2)}
     assert published.number == 2
+    before = units
+    write_notes(folder / "raw", "d.jsonl", [0, 13])  # from two copies to three, which is one range
+    _, tasks = run_inline(recipe, folder / "out")
+    # a unit whose clusters changed is looked at again, and its receipt of *pack* holds
+    looked_at = ["unit notes-g0", "unit notes-g2", "unit notes-g3"]
+    assert sorted(task for task in tasks if task.startswith("unit")) == looked_at
+    after = opened(folder)[1]
+    assert after.clusters["notes-g0"] != before.clusters["notes-g0"]
+    assert {name: after.packed[name] for name in before.packed} == before.packed
+    assert after.units.keys() - before.units.keys() == {"notes-g3"}
+    write_notes(folder / "raw", "e.jsonl", [0])  # four by now
+    run_inline(recipe, folder / "out")
+    assert opened(folder)[1].packed["notes-g0"] != before.packed["notes-g0"]
 
 
 def recipe_of(text: str) -> Recipe:
