@@ -80,24 +80,17 @@ def signatures_of(storage: Storage, group: Group, numbers: U64, num_permutations
 
 
 def _signatures_of_part(storage: Storage, part: GroupPart, rows: I64) -> Iterator[tuple[int, U32]]:
-    path = part.tables["signals/minhash"].path
-    try:
-        with open_groups(storage, path) as groups:
-            ends = np.cumsum(groups.group_rows)
-            taken = first = 0
-            while taken < len(rows):
-                first = int(np.searchsorted(ends, rows[taken], side="right"))
-                start = int(ends[first - 1]) if first else 0
-                last = max(first + 1, int(np.searchsorted(ends, start + SIGNATURE_ROWS, side="right")))
-                upto = int(np.searchsorted(rows, ends[last - 1]))
-                column = groups.read(range(first, last), ["signature"]).column(0)
-                yield taken, signature_matrix(column.take(pa.array(rows[taken:upto] - start)))
-                taken = upto
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(
-            f"cannot read the signatures of part {part.key}: {error}; delete {storage.url(path)} and run again, then "
-            f"they are made anew"
-        ) from error
+    with open_groups(storage, part.tables["signals/minhash"].path) as groups:
+        ends = np.cumsum(groups.group_rows)
+        taken = first = 0
+        while taken < len(rows):
+            first = int(np.searchsorted(ends, rows[taken], side="right"))
+            start = int(ends[first - 1]) if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, start + SIGNATURE_ROWS, side="right")))
+            upto = int(np.searchsorted(rows, ends[last - 1]))
+            column = groups.read(range(first, last), ["signature"]).column(0)
+            yield taken, signature_matrix(column.take(pa.array(rows[taken:upto] - start)))
+            taken = upto
 
 
 def content_of(storage: Storage, part: GroupPart, columns: list[str]) -> pa.Table:
