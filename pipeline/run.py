@@ -15,6 +15,7 @@ from tokenmill.pipeline.book import Book, PendingError, TaskRun
 from tokenmill.pipeline.dedup_rounds.driver import find_edges, groups_of_run
 from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask
 from tokenmill.pipeline.dedup_rounds.finish import finish
+from tokenmill.pipeline.dedup_rounds.summary import standing
 from tokenmill.pipeline.earlier_runs import earlier_parts
 from tokenmill.pipeline.executors import Executor, Failed
 from tokenmill.pipeline.line_scopes import count_run
@@ -170,6 +171,10 @@ class Run:
         groups = groups_of_run(self.shared.recipe, parts, by_part, tables, earlier)
         progress = RoundProgress(self.storage, self.reporter, "deduplicate", self.planned)
         context = Context(self.shared.recipe, groups, partial(self._round, progress), dict(units))
+        done = standing(context, self.book.known)
+        if done is not None:
+            self.reporter.step("deduplicate", len(done) - 1, len(done) - 1)
+            return done, [receipt for receipt in self.book.known.values() if receipt.step.startswith("dedup_")]
         deduplicated = finish(context, find_edges(context))
         progress.end()
         return deduplicated, context.receipts
