@@ -137,10 +137,10 @@ def test_without_near_duplicates_copies_go_for_the_first(tmp_path: Path, setting
 
 
 def test_ray_makes_the_same_rounds(tmp_path: Path) -> None:
-    """With groups of full size: two workers leave the bytes that one process leaves, of every round."""
+    """With groups of full size: eight workers leave the bytes that one process leaves, of every round."""
     write_notes(tmp_path)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.replace("{folder}", str(tmp_path)).replace("{settings}", "{verify: text}"))
     run_inline(recipe, tmp_path / "inline")
-    tokenmill("run", str(recipe), "--output", str(tmp_path / "ray"), "--executor", "ray", "--cpus", "2", "--quiet")
+    tokenmill("run", str(recipe), "--output", str(tmp_path / "ray"), "--executor", "ray", "--cpus", "8", "--quiet")
     assert fingerprint(tmp_path / "ray") == fingerprint(tmp_path / "inline")
