@@ -27,8 +27,6 @@ from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.storage import Storage
 
-_MEND = "; put it back, run that run's recipe again, which makes anew what is missing, or take it out of dedup.against"
-
 
 @dataclass(frozen=True)
 class EarlierRun:
@@ -90,7 +88,10 @@ def _opened(name: str, storage: Storage) -> EarlierRun:
     try:
         units = open_units(storage, published, recipe)
     except FileNotFoundError as error:
-        raise ValueError(f"the earlier run {name!r} ({published.path}) is not whole: {error}{_MEND}") from error
+        raise ValueError(
+            f"the earlier run {name!r} ({published.path}) is not whole: {error}; put it back, or take the run out of "
+            "dedup.against"
+        ) from error
     return EarlierRun(name, storage, published, recipe, units)
 
 
@@ -106,7 +107,7 @@ def _check_files(run: EarlierRun, parts: Sequence[GroupPart]) -> None:
         more = f", and {len(wrong) - 1:,} more are gone or not whole" if len(wrong) > 1 else ""
         raise ValueError(
             f"the earlier run {run.name!r} ({run.published.path}) is not whole: {run.storage.url(wrong[0])} "
-            f"{told}{more}{_MEND}"
+            f"{told}{more}; run that run's recipe again, which makes it anew, or take the run out of dedup.against"
         )
 
 

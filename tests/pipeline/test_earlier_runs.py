@@ -245,7 +245,7 @@ def test_a_file_that_is_gone_from_an_earlier_run_is_named_before_any_work(
             message = str(error.value)
             assert f"dedup.against: the earlier run {str(earlier)!r} ({published.path}) is not whole: " in message
             assert told in message
-            assert message.endswith("or take it out of dedup.against")
+            assert message.endswith("or take the run out of dedup.against")
         path.write_bytes(written)
     assert prepare(load_recipe(recipe.read_text(), "r.yaml"), Storage(str(tmp_path / "new")))
     assert not (tmp_path / "new" / "documents").exists()
