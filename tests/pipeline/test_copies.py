@@ -209,13 +209,13 @@ def test_a_unit_is_packed_again_when_a_document_comes_into_another_range_and_no_
     # a unit whose clusters changed is looked at again, and its receipt of *pack* holds
     looked_at = ["unit notes-g0", "unit notes-g2", "unit notes-g3"]
     assert sorted(task for task in tasks if task.startswith("unit")) == looked_at
-    after = opened(folder)[1]
+    after = opened_with_units(folder / "out")[1]
     assert after.clusters["notes-g0"] != before.clusters["notes-g0"]
     assert {name: after.packed[name] for name in before.packed} == before.packed
     assert after.units.keys() - before.units.keys() == {"notes-g3"}
     write_notes(folder / "raw", "e.jsonl", [0])  # four by now
     run_inline(recipe, folder / "out")
-    assert opened(folder)[1].packed["notes-g0"] != before.packed["notes-g0"]
+    assert opened_with_units(folder / "out")[1].packed["notes-g0"] != before.packed["notes-g0"]
 
 
 def recipe_of(text: str) -> Recipe:
