@@ -16,7 +16,7 @@ from tokenmill.pipeline import dedup_rounds, progress
 from tokenmill.pipeline.executors import InlineExecutor
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Bars, Lines, Now, Quiet
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.round_progress import ROUNDS
 from tokenmill.pipeline.run import Run
 from tokenmill.pipeline.sheet import status_of
