@@ -16,6 +16,7 @@ from numba import njit
 
 from tokenmill.dedup.minhash import MinHashParams
 from tokenmill.dedup.shingles import mix
+from tokenmill.kernels import helper
 
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -184,11 +185,7 @@ def _order_runs(keys: U64, ranks: U64, order: I64) -> None:
     for k in range(1, order.shape[0] + 1):
         if k < order.shape[0] and keys[order[k]] == keys[order[begin]]:
             continue
-        run = order[begin:k]
-        if k - begin == 2 and ranks[run[0]] > ranks[run[1]]:
-            run[0], run[1] = run[1], run[0]
-        elif k - begin > 2:
-            run[:] = run[np.argsort(ranks[run])]
+        _sort_run(ranks, order, begin, k)
         begin = k
 
 
@@ -201,3 +198,32 @@ def _fill_pairs(order: I64, rank: I64, met: I64, begin: int, end: int, earlier: 
         for j in range(opens, opens + met[k]):
             earlier[at], later[at] = order[j], order[k]
             at += 1
+
+
+@helper
+def _sort_run(ranks: U64, order: I64, begin: int, end: int) -> None:
+    """Sort places begin … end of `order` by rank: a heap, in place (`np.argsort` would take seconds to compile)."""
+    if end - begin == 2 and ranks[order[begin]] > ranks[order[begin + 1]]:
+        order[begin], order[begin + 1] = order[begin + 1], order[begin]
+    if end - begin <= 2:
+        return
+    for top in range((end - begin) // 2 - 1, -1, -1):
+        _sift(ranks, order, begin, top, end - begin)
+    for size in range(end - begin - 1, 0, -1):
+        order[begin], order[begin + size] = order[begin + size], order[begin]
+        _sift(ranks, order, begin, 0, size)
+
+
+@helper
+def _sift(ranks: U64, order: I64, begin: int, top: int, size: int) -> None:
+    """Let the item at `top` of a heap of `size` items sink below those of higher rank."""
+    item = order[begin + top]
+    while 2 * top + 1 < size:
+        child = 2 * top + 1
+        if child + 1 < size and ranks[order[begin + child]] < ranks[order[begin + child + 1]]:
+            child += 1
+        if ranks[order[begin + child]] <= ranks[item]:
+            break
+        order[begin + top] = order[begin + child]
+        top = child
+    order[begin + top] = item
