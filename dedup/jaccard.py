@@ -136,7 +136,8 @@ def _sets_of_texts(
             )
             if filled + count > held.shape[0]:
                 held = np.concatenate((held[:filled], np.empty(held.shape[0] + count, np.uint64)))
-            held[filled : filled + count] = shingles[:count]
+            for k in range(count):  # an assignment of slices takes seconds to compile
+                held[filled + k] = shingles[k]
             filled += count
             going = at < bounds[i + 1]
         held[start:filled].sort()

@@ -98,7 +98,8 @@ def sum_tokens(data, start, end, tables, settings, memory, hashes, sums):  # typ
         slot = value & (len(slots) - 1)
         if len(slots) and slots[slot, 2] == value and _same(data, slots[slot, 0], slots[slot, 1], first, at):
             count = slots[slot, 3]
-            waiting[num_waiting : num_waiting + count] = remembered[slot, :count]
+            for k in range(count):  # an assignment of slices takes seconds to compile
+                waiting[num_waiting + k] = remembered[slot, k]
             num_waiting += count
             num_features += count
             continue
@@ -108,7 +109,8 @@ def sum_tokens(data, start, end, tables, settings, memory, hashes, sums):  # typ
         num_features += count
         if len(slots) and count <= _REMEMBERED_FEATURES:
             slots[slot, 0], slots[slot, 1], slots[slot, 2], slots[slot, 3] = first, at - first, value, count
-            remembered[slot, :count] = waiting[before : before + count]
+            for k in range(count):
+                remembered[slot, k] = waiting[before + k]
     _add(tables[0], waiting[:num_waiting], sums)
     return num_tokens, num_hashes, num_features
 
@@ -140,7 +142,8 @@ def _add_token(text, word, tables, settings, token, waiting, num_waiting, sums):
     inverse = 1.0 / len(bucket_rows)
     size = len(text) + 2
     token[0] = 60  # <
-    token[1 : size - 1] = text
+    for k in range(size - 2):
+        token[1 + k] = text[k]
     token[size - 1] = 62  # >
     for start in range(size):
         if token[start] & 0xC0 == 0x80:

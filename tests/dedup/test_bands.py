@@ -1,11 +1,13 @@
 """Bands, candidates, verification and components against their obvious versions."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenmill.dedup.bands import band_keys, candidates, optimal_bands
+from tokenmill.dedup.bands import band_keys, bucket_order, candidates, optimal_bands
 from tokenmill.dedup.components import components, sizes
 from tokenmill.dedup.minhash import MinHashParams
 from tokenmill.dedup.verify import equal_minima, min_equal, similarity
@@ -96,3 +98,10 @@ def test_a_long_chain_is_one_component_from_either_end() -> None:
 def test_optimal_bands_refuses_what_has_no_optimum(threshold: float, num_permutations: int) -> None:
     with pytest.raises(ValueError, match=f"found {threshold} and {num_permutations}"):
         optimal_bands(threshold, num_permutations)
+
+
+@given(st.lists(st.integers(0, 5), max_size=60), st.randoms(use_true_random=False))
+def test_bucket_order_is_by_key_and_then_by_rank(keys: list[int], random: Random) -> None:
+    ranks = random.sample(range(1000), len(keys))
+    ordered = bucket_order(np.array(keys, np.uint64), np.array(ranks, np.uint64))
+    assert ordered.tolist() == sorted(range(len(keys)), key=lambda row: (keys[row], ranks[row]))
