@@ -98,8 +98,7 @@ def sum_tokens(data, start, end, tables, settings, memory, hashes, sums):  # typ
         slot = value & (len(slots) - 1)
         if len(slots) and slots[slot, 2] == value and _same(data, slots[slot, 0], slots[slot, 1], first, at):
             count = slots[slot, 3]
-            for k in range(count):  # an assignment of slices takes seconds to compile
-                waiting[num_waiting + k] = remembered[slot, k]
+            waiting[num_waiting : num_waiting + count] = remembered[slot, :count]
             num_waiting += count
             num_features += count
             continue
@@ -109,8 +108,7 @@ def sum_tokens(data, start, end, tables, settings, memory, hashes, sums):  # typ
         num_features += count
         if len(slots) and count <= _REMEMBERED_FEATURES:
             slots[slot, 0], slots[slot, 1], slots[slot, 2], slots[slot, 3] = first, at - first, value, count
-            for k in range(count):
-                remembered[slot, k] = waiting[before + k]
+            remembered[slot, :count] = waiting[before : before + count]
     _add(tables[0], waiting[:num_waiting], sums)
     return num_tokens, num_hashes, num_features
 
