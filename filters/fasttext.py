@@ -24,6 +24,7 @@ from tokenmill.filters.fasttext_features import add_end, new_memory, sum_feature
 from tokenmill.filters.language import label_array, language_table
 from tokenmill.filters.paragraph_languages import NO_PARAGRAPHS, ROW, Paragraphs
 from tokenmill.filters.softmax import POWERS, exp, pick_three
+from tokenmill.kernels import allocating_helper, helper
 
 VERSION = 1
 
@@ -207,7 +208,7 @@ def score(hidden, num_features, scoring, values, posterior):  # type: ignore[no-
             posterior[first_column[column]] += posterior[column]
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _best(hidden, num_features, scoring, one_column, posterior, spare):  # type: ignore[no-untyped-def]
     """The best label's first column."""
     if scoring[2] == 0 and one_column:
@@ -217,7 +218,7 @@ def _best(hidden, num_features, scoring, one_column, posterior, spare):  # type:
     return spare[1][0]
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def _best_leaf(hidden, num_features, scoring):  # type: ignore[no-untyped-def]
     """The tree's best leaf by the scores of `_probabilities`, without those of branches that cannot hold it.
 
@@ -252,7 +253,7 @@ def _best_leaf(hidden, num_features, scoring):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def _probabilities(values, children, loss, powers, posterior):  # type: ignore[no-untyped-def]
     """From the output matrix's `values` to one score a label."""
     if loss == 0:
@@ -263,7 +264,8 @@ def _probabilities(values, children, loss, powers, posterior):  # type: ignore[n
             right = _sigmoid(values[node - size], powers)
             weight[children[node - size, 0]] = weight[node] * (1.0 - right + _ADDED)
             weight[children[node - size, 1]] = weight[node] * (right + _ADDED)
-        posterior[:] = weight[:size]
+        for column in range(size):
+            posterior[column] = weight[column]
     elif loss == 1:
         highest = values.max()
         total = 0.0
@@ -277,7 +279,7 @@ def _probabilities(values, children, loss, powers, posterior):  # type: ignore[n
             posterior[column] = _sigmoid(values[column], powers) + _ADDED
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _sigmoid(x, powers):  # type: ignore[no-untyped-def]
     small = exp(-abs(x), powers)
     return 1.0 / (1.0 + small) if x >= 0 else small / (1.0 + small)

@@ -254,6 +254,7 @@ def _identified(
     best = np.full(len(rows), -1, np.int32)
     first_column, margin = _labels_of_columns(model)
     starts = np.searchsorted(rows, np.arange(len(encoded) + 1))
+    lines = np.ascontiguousarray(lines)  # one type of array for the kernel: it is compiled once
     for first in range(0, len(encoded), _TEXTS_AT_ONCE):
         last = min(first + _TEXTS_AT_ONCE, len(encoded))
         lengths = np.fromiter(map(len, encoded[first:last]), np.int64, last - first)

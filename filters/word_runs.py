@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper, kernel
 
 #: Columns of a run: code point, class bits, byte, whether a word begins here; where word k of the run begins.
 CODE, BITS, OFFSET, CUT, WORD = range(5)
@@ -23,7 +23,7 @@ def decode(data, at, end):  # type: ignore[no-untyped-def]
     return (code, size) if code < 0x110000 else (0xFFFD, size)
 
 
-@kernel
+@helper
 def lay_out(data, at, end, table, run):  # type: ignore[no-untyped-def]
     """Lay a run out, code point by code point."""
     count = 0
