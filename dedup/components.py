@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tokenmill.kernels import helper
+
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
@@ -31,7 +33,7 @@ def sizes(component: I64) -> I32:
     return counts[component]
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _root(parent: I64, row: int) -> int:
     while parent[row] != row:
         parent[row] = parent[parent[row]]  # halve the path

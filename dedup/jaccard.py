@@ -14,7 +14,8 @@ import pyarrow as pa
 from numba import njit
 
 from tokenmill.dedup.folding import folding
-from tokenmill.dedup.shingles import WORDS_AT_ONCE, Shingling, kernel, next_shingles, text_buffers
+from tokenmill.dedup.shingles import WORDS_AT_ONCE, Shingling, next_shingles, text_buffers
+from tokenmill.kernels import helper, kernel
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -107,7 +108,7 @@ def _count_shared(
         shared[k] = count
 
 
-@kernel
+@helper
 def _close_set(held: U64, start: int, filled: int) -> int:
     """Leave each of the sorted hashes from `start` to `filled` once: the end of what stays."""
     stays = start
@@ -135,7 +136,8 @@ def _sets_of_texts(
             )
             if filled + count > held.shape[0]:
                 held = np.concatenate((held[:filled], np.empty(held.shape[0] + count, np.uint64)))
-            held[filled : filled + count] = shingles[:count]
+            for k in range(count):  # an assignment of slices takes seconds to compile
+                held[filled + k] = shingles[k]
             filled += count
             going = at < bounds[i + 1]
         held[start:filled].sort()

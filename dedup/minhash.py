@@ -14,7 +14,8 @@ from numba import njit
 
 from tokenmill.dedup.columns import fixed_bytes
 from tokenmill.dedup.folding import folding
-from tokenmill.dedup.shingles import WORDS_AT_ONCE, Shingling, kernel, next_shingles, text_buffers
+from tokenmill.dedup.shingles import WORDS_AT_ONCE, Shingling, next_shingles, text_buffers
+from tokenmill.kernels import helper
 from tokenmill.manifests.keyed import key64, mix64
 from tokenmill.manifests.schemas import signature_schema
 
@@ -112,7 +113,7 @@ def signature_matrix(column: pa.FixedSizeBinaryArray) -> U32:
     return fixed_bytes(column, "signatures").view(np.uint32)
 
 
-@kernel
+@helper
 def _lower_minima(shingles: U64, count: int, multipliers: U64, increments: U64, minima: U64) -> None:
     """Lower each permutation's minimum, uint64 before the shift (which keeps order), by `count` shingles."""
     for i in range(minima.shape[0]):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from tokenmill.dedup.shingles import kernel
+from tokenmill.kernels import helper, kernel
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -89,7 +89,7 @@ def _sort(keys: U64, ranks: U64, least: np.uint64, shift: np.uint64, counts: I64
         begin = counts[hand]
 
 
-@kernel
+@helper
 def _sort_by(column: U64, rows: I64, values: U64, places: I64, ends: I64) -> None:
     """Sort `rows` by their values in `column`, stable; the rest is room to work in."""
     n, varying = rows.shape[0], np.uint64(0)
@@ -102,7 +102,8 @@ def _sort_by(column: U64, rows: I64, values: U64, places: I64, ends: I64) -> Non
         shift = np.uint64(8 * byte)
         if (varying >> shift) & _BYTE == 0:
             continue
-        ends[:] = 0
+        for digit in range(_DIGIT):
+            ends[digit] = 0
         for i in range(n):
             ends[(values[i] >> shift) & _BYTE] += 1
         end = n

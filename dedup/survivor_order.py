@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from tokenmill.kernels import helper
+
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -88,7 +90,7 @@ def _parse_dates(data: U8, bounds: I64) -> I64:
     return seconds
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _parse_date(data: U8, at: int, end: int) -> int:
     year, at = _number(data, at, end, 4)
     month, day = 1, 1
@@ -113,10 +115,11 @@ def _parse_date(data: U8, at: int, end: int) -> int:
         time = _parse_time(data, at + separated, end)  # 14 digits in a row are a crawl's stamp
         if time == NO_DATE:
             return NO_DATE
-    return _days_before(year, month, day) * 86400 + time
+    days: int = _days_before(year, month, day)
+    return days * 86400 + time
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _parse_time(data: U8, at: int, end: int) -> int:
     """Seconds of a time of day less its offset from UTC; NO_DATE if it is none."""
     hour, at = _number(data, at, end, 2)
@@ -146,7 +149,7 @@ def _parse_time(data: U8, at: int, end: int) -> int:
     return hour * 3600 + minute * 60 + second - sign * offset if at == end else NO_DATE
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _number(data: U8, at: int, end: int, digits: int) -> tuple[int, int]:
     """So many decimal digits at `at`, and the byte behind them; _BAD where they are not there."""
     value = 0
@@ -159,19 +162,19 @@ def _number(data: U8, at: int, end: int, digits: int) -> tuple[int, int]:
     return value, at + digits
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _is_digit(data: U8, at: int, end: int) -> bool:
     return at < end and 0x30 <= data[at] <= 0x39
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _days_of(year: int, month: int) -> int:
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _days_before(year: int, month: int, day: int) -> int:
     """Days from 1970-01-01, in the calendar of today at all times."""
     before = year - 1

@@ -19,8 +19,8 @@ from tokenmill.filters.c4_lines import (
     judge,
 )
 from tokenmill.filters.eight_bytes import copy_bytes
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.scan import I32, I64, U8, skip_space, space_at, trim_space
+from tokenmill.kernels import helper
 
 
 class Edits(NamedTuple):
@@ -109,7 +109,7 @@ def edit_texts(
     return num_edits
 
 
-@kernel
+@helper
 def _next_line(data: U8, at: int, stop: int) -> int:
     """Where the line begins that follows the line end at `at`, which is 1 to 3 bytes long; `stop` if `at` is."""
     if at >= stop:
@@ -120,7 +120,7 @@ def _next_line(data: U8, at: int, stop: int) -> int:
     return at + size
 
 
-@kernel
+@helper
 def _longest(bounds: I64) -> int:
     longest = 0
     for row in range(len(bounds) - 1):
@@ -128,14 +128,14 @@ def _longest(bounds: I64) -> int:
     return longest
 
 
-@kernel
+@helper
 def _put(edits: Edits, at: int, row: int, start: int, end: int, newline: int, rule: int) -> int:
     """Write an edit at index `at`; the next index."""
     edits.row[at], edits.start[at], edits.end[at], edits.newline[at], edits.rule[at] = row, start, end, newline, rule
     return at + 1
 
 
-@kernel
+@helper
 def _edit_kept_line(
     data: U8, start: int, begin: int, stop: int, end: int, cited: bool, digits: I32, raw: Edits, at: int
 ) -> int:
@@ -156,7 +156,7 @@ def _edit_kept_line(
     return at
 
 
-@kernel
+@helper
 def _strip_text(
     data: U8, span: tuple[int, int, int], raw: Edits, num_raw: int, edits: Edits, at: int, left: U8, size: int
 ) -> tuple[int, int]:
@@ -195,7 +195,7 @@ def _strip_text(
     return at, size
 
 
-@kernel
+@helper
 def _solid_gaps(data: U8, begin: int, end: int, raw: Edits, num_raw: int) -> tuple[int, int]:
     """The first and the last gap between edits that is not all white space; past the last gap if all are."""
     first = 0

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from tokenmill.filters.eight_bytes import find_blank, find_byte
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.scan import I32, U8, character_at, skip_space, space_at
+from tokenmill.kernels import allocating_helper, helper
 
 I16 = npt.NDArray[np.int16]
 
@@ -90,7 +89,7 @@ def phrase_automaton() -> Phrases:
     return Phrases(letter, next_state, found, np.array(digits, np.int32))
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def hint_blocks(data: U8, begin: int, end: int) -> U8:
     """What may be in each block of HINT_BYTES bytes of `data` from `begin` to `end`: bits MENTION, BRACKET, CURLY.
 
@@ -117,7 +116,7 @@ def hint_blocks(data: U8, begin: int, end: int) -> U8:
     return hints
 
 
-@kernel
+@helper
 def hints_of(hints: U8, begin: int, stop: int) -> int:
     """The bits of the blocks in which bytes begin … stop lie."""
     found = 0
@@ -126,7 +125,7 @@ def hints_of(hints: U8, begin: int, stop: int) -> int:
     return found
 
 
-@kernel
+@helper
 def judge(
     data: U8, begin: int, stop: int, hint: int, rules: Rules, phrases: Phrases, clean: U8
 ) -> tuple[int, int, int]:
@@ -156,7 +155,7 @@ def judge(
     return KEPT, mentions, curly
 
 
-@kernel
+@helper
 def _count_words(data: U8, begin: int, stop: int, enough: int) -> int:
     """Words between white space, counted no further than `enough`."""
     words = 0
@@ -170,7 +169,7 @@ def _count_words(data: U8, begin: int, stop: int, enough: int) -> int:
     return words
 
 
-@kernel
+@helper
 def _longest_word(data: U8, begin: int, stop: int) -> int:
     """Code points of the longest word between white space."""
     longest = length = 0
@@ -180,7 +179,7 @@ def _longest_word(data: U8, begin: int, stop: int) -> int:
     return longest
 
 
-@kernel
+@helper
 def _is_ended(data: U8, begin: int, stop: int) -> bool:
     """Whether a line ends in one of `. ? ! " '` and not in `...`."""
     if begin == stop:
@@ -191,7 +190,7 @@ def _is_ended(data: U8, begin: int, stop: int) -> bool:
     return bool(last == 0x3F or last == 0x21 or last == 0x22 or last == 0x27)
 
 
-@kernel
+@helper
 def _mentions(data: U8, begin: int, stop: int, phrases: Phrases) -> int:
     """Bits of the phrases in a line, in any case."""
     state = np.int64(0)
@@ -208,7 +207,7 @@ def _mentions(data: U8, begin: int, stop: int, phrases: Phrases) -> int:
     return found
 
 
-@kernel
+@helper
 def _without_citations(data: U8, begin: int, stop: int, digits: I32, clean: U8) -> int:
     """Copy a line without its citations to `clean`: bytes copied."""
     size = 0
@@ -225,7 +224,7 @@ def _without_citations(data: U8, begin: int, stop: int, digits: I32, clean: U8) 
     return size
 
 
-@kernel
+@helper
 def citation_end(data: U8, at: int, stop: int, digits: I32) -> int:
     """End of the citation that begins with the `[` at `at`; `at` if it is none."""
     for name in (b"edit]", b"citation needed]"):
@@ -244,7 +243,7 @@ def citation_end(data: U8, at: int, stop: int, digits: I32) -> int:
     return end + 1 if end < stop else at
 
 
-@kernel
+@helper
 def _digit_size(data: U8, at: int, digits: I32) -> int:
     """Bytes of the decimal digit at `at`; 0 if it is none."""
     code, size = character_at(data, at)

@@ -9,17 +9,15 @@ Scores are those of `filters/fasttext.py`: within 1e-5 of the package's `predict
 """
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
 from tokenmill.filters.edits import text_buffers
-from tokenmill.filters.fasttext import _LOSSES, FastTextModel
-from tokenmill.filters.fasttext import _score as _label_scores
+from tokenmill.filters.fasttext import LOSSES, FastTextModel, score
 from tokenmill.filters.fasttext_features import sum_features
-from tokenmill.filters.softmax import _POWERS
+from tokenmill.filters.softmax import POWERS
 
 VERSION = 1
 #: The signal of a group `classifier.<name>`: 0 … 1, null where the text is.
@@ -29,14 +27,6 @@ LABEL_PREFIX = "__label__"
 POSITIVE, NEGATIVE = "positive", "negative"
 _WHOLE = np.iinfo(np.int64).max
 _SPACES = re.compile("[\0\t-\r ]+")  # as the kernel's _is_space: a no-break space is a character of a word
-
-
-@dataclass(frozen=True)
-class ClassifierBounds:
-    """What is kept, by the label's score; None is off."""
-
-    min_score: float | None = None
-    max_score: float | None = None
 
 
 def classifier_signals(
@@ -64,7 +54,7 @@ def classifier_signals(
         (data, offsets, _WHOLE if max_bytes is None else max_bytes),
         (model.rows, model.words, model.word_offsets, model.slots, model.bucket_rows),
         (model.min_n, model.max_n, model.word_ngrams),
-        (model.output, model.children, _LOSSES[model.loss], np.arange(len(model.labels)), _POWERS),
+        (model.output, model.children, LOSSES[model.loss], np.arange(len(model.labels)), POWERS),
         column,
         scores,
     )
@@ -93,7 +83,7 @@ def _score(texts, tables, settings, scoring, column, scores):  # type: ignore[no
                 end -= 1
         num_features = sum_features(data[start:end], tables, settings, hidden)
         if num_features:
-            _label_scores(hidden, num_features, scoring, values, posterior)
+            score(hidden, num_features, scoring, values, posterior)
             scores[row] = min(1.0, posterior[column])
 
 

@@ -8,8 +8,8 @@ split anew.
 import numpy as np
 from numba import njit
 
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.word_scanner import MAX_RUN, scan_text
+from tokenmill.kernels import helper
 
 
 @njit(nogil=True, cache=True)
@@ -67,7 +67,7 @@ def edited_words(words, flags, edits, anew, data, bounds, table, entries, sieve)
     return out[0][:filled], out[1][:filled], out[2][:filled], out_documents, out[3][:filled]
 
 
-@kernel
+@helper
 def _carry(starts, ends, characters, flags, word, last, stop, shift, out, filled):  # type: ignore[no-untyped-def]
     """Append the words from `word` on that begin before `stop`, moved by `shift`: the next word, words in `out`."""
     while word < last and starts[word] < stop:

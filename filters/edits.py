@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tokenmill.filters.eight_bytes import copy_bytes
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import kernel
 
 VERSION = 1
 

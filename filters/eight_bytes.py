@@ -12,7 +12,7 @@ from numba import types
 from numba.core.cgutils import create_struct_proxy
 from numba.extending import intrinsic
 
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper
 
 U8 = npt.NDArray[np.uint8]
 
@@ -62,7 +62,7 @@ store8: Any = intrinsic(_store8)
 trailing_zeros: Any = intrinsic(_trailing_zeros)
 
 
-@kernel
+@helper
 def count_letters(data: U8, at: int, end: int) -> int:
     """How many ASCII letters stand at `at`, up to `end`; in the last eight bytes of `data` maybe fewer."""
     start = at
@@ -77,7 +77,7 @@ def count_letters(data: U8, at: int, end: int) -> int:
     return min(at, end) - start
 
 
-@kernel
+@helper
 def copy_bytes(source: U8, at: int, end: int, target: U8, to: int) -> int:
     """Copy bytes at … end to index `to` of another array: the index behind them."""
     stop = to + end - at
@@ -92,7 +92,7 @@ def copy_bytes(source: U8, at: int, end: int, target: U8, to: int) -> int:
     return stop
 
 
-@kernel
+@helper
 def find_blank(data: U8, at: int, end: int) -> int:
     """First byte in at … end that is no ASCII character, or one up to 0x20, or `end`: all white space is among them."""
     while at + 8 <= end:
@@ -106,7 +106,7 @@ def find_blank(data: U8, at: int, end: int) -> int:
     return at
 
 
-@kernel
+@helper
 def find_byte(data: U8, at: int, end: int, byte: int) -> int:
     """First place of a byte in at … end, or `end`; eight bytes at a time."""
     wanted = np.uint64(byte) * _EACH
@@ -120,7 +120,7 @@ def find_byte(data: U8, at: int, end: int, byte: int) -> int:
     return at
 
 
-@kernel
+@helper
 def find_point(data: U8, at: int, end: int) -> int:
     """First byte in at … end that is `.` or 0xE2, with which an ellipsis begins, or `end`."""
     while at + 8 <= end:
@@ -134,7 +134,7 @@ def find_point(data: U8, at: int, end: int) -> int:
     return at
 
 
-@kernel
+@helper
 def find_control(data: U8, at: int, end: int) -> int:
     """First byte in at … end below 0x20, or equal to 0xC2 or 0xE2, or `end`: among them are all ends of lines."""
     while at + 8 <= end:

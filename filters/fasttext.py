@@ -23,12 +23,13 @@ from tokenmill.filters.edits import text_buffers
 from tokenmill.filters.fasttext_features import add_end, new_memory, sum_features, sum_tokens
 from tokenmill.filters.language import label_array, language_table
 from tokenmill.filters.paragraph_languages import NO_PARAGRAPHS, ROW, Paragraphs
-from tokenmill.filters.softmax import _POWERS, _exp, _pick_three
+from tokenmill.filters.softmax import POWERS, exp, pick_three
+from tokenmill.kernels import allocating_helper, helper
 
 VERSION = 1
 
 Loss = Literal["tree", "softmax", "sigmoid"]
-_LOSSES = {"tree": 0, "softmax": 1, "sigmoid": 2}
+LOSSES = {"tree": 0, "softmax": 1, "sigmoid": 2}
 #: Above every count: the weight of a tree's node before it has children.
 UNBUILT = 10**15
 _REMEMBERED_TOKENS = 1 << 12
@@ -110,7 +111,7 @@ def paragraph_labels(
         (paragraphs, np.searchsorted(paragraphs[:, ROW], np.arange(len(texts) + 1))),
         (model.rows, model.words, model.word_offsets, model.slots, model.bucket_rows),
         (model.min_n, model.max_n, model.word_ngrams),
-        (model.output, model.children, _LOSSES[model.loss], first_column, _POWERS),
+        (model.output, model.children, LOSSES[model.loss], first_column, POWERS),
         bool((first_column == np.arange(len(first_column))).all()),
         (columns, scores, best),
     )
@@ -186,14 +187,14 @@ def _identify(texts, paragraphs, tables, settings, scoring, one_column, found): 
             num_tokens, num_features = num_tokens + counts[0], num_features + counts[2]
             num_features += add_end(tables, sums[0]) if num_tokens else 0
         if num_features:
-            _score(sums[0], num_features, scoring, spare[0], posterior)
-            _pick_three(posterior, scoring[3], columns[row], scores[row])
+            score(sums[0], num_features, scoring, spare[0], posterior)
+            pick_three(posterior, scoring[3], columns[row], scores[row])
             for place in range(3):
                 scores[row, place] = min(1.0, scores[row, place])
 
 
 @njit(nogil=True, cache=True)
-def _score(hidden, num_features, scoring, values, posterior):  # type: ignore[no-untyped-def]
+def score(hidden, num_features, scoring, values, posterior):  # type: ignore[no-untyped-def]
     """From the sum of a text's features to one score a label, in the label's first column; `values` is room."""
     output, children, loss, first_column, powers = scoring
     values[:] = 0.0
@@ -207,17 +208,17 @@ def _score(hidden, num_features, scoring, values, posterior):  # type: ignore[no
             posterior[first_column[column]] += posterior[column]
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _best(hidden, num_features, scoring, one_column, posterior, spare):  # type: ignore[no-untyped-def]
     """The best label's first column."""
     if scoring[2] == 0 and one_column:
         return _best_leaf(hidden, num_features, scoring)
-    _score(hidden, num_features, scoring, spare[0], posterior)
-    _pick_three(posterior, scoring[3], spare[1], spare[2])
+    score(hidden, num_features, scoring, spare[0], posterior)
+    pick_three(posterior, scoring[3], spare[1], spare[2])
     return spare[1][0]
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def _best_leaf(hidden, num_features, scoring):  # type: ignore[no-untyped-def]
     """The tree's best leaf by the scores of `_probabilities`, without those of branches that cannot hold it.
 
@@ -252,7 +253,7 @@ def _best_leaf(hidden, num_features, scoring):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def _probabilities(values, children, loss, powers, posterior):  # type: ignore[no-untyped-def]
     """From the output matrix's `values` to one score a label."""
     if loss == 0:
@@ -263,12 +264,13 @@ def _probabilities(values, children, loss, powers, posterior):  # type: ignore[n
             right = _sigmoid(values[node - size], powers)
             weight[children[node - size, 0]] = weight[node] * (1.0 - right + _ADDED)
             weight[children[node - size, 1]] = weight[node] * (right + _ADDED)
-        posterior[:] = weight[:size]
+        for column in range(size):
+            posterior[column] = weight[column]
     elif loss == 1:
         highest = values.max()
         total = 0.0
         for column in range(len(posterior)):
-            posterior[column] = _exp(values[column] - highest, powers)
+            posterior[column] = exp(values[column] - highest, powers)
             total += posterior[column]
         for column in range(len(posterior)):
             posterior[column] = posterior[column] / total + _ADDED
@@ -277,7 +279,7 @@ def _probabilities(values, children, loss, powers, posterior):  # type: ignore[n
             posterior[column] = _sigmoid(values[column], powers) + _ADDED
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _sigmoid(x, powers):  # type: ignore[no-untyped-def]
-    small = _exp(-abs(x), powers)
+    small = exp(-abs(x), powers)
     return 1.0 / (1.0 + small) if x >= 0 else small / (1.0 + small)

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tokenmill.kernels import allocating_helper, helper
+
 _FNV_START, _FNV_PRIME = 2166136261, 16777619
 _WORD_NGRAM_FACTOR = 116049371
 _END_OF_LINE = np.frombuffer(b"</s>", np.uint8)
@@ -37,7 +39,7 @@ def _fill_slots(words, offsets, slots):  # type: ignore[no-untyped-def]
         slots[place] = index
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def sum_features(text, tables, settings, hidden):  # type: ignore[no-untyped-def]
     """Sum of the rows of all features of a text into `hidden`; how many they are, 0 for a text without a token."""
     rows, _, _, _, bucket_rows = tables
@@ -56,7 +58,7 @@ def sum_features(text, tables, settings, hidden):  # type: ignore[no-untyped-def
     return num_features
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def new_memory(size):  # type: ignore[no-untyped-def]
     """What `sum_tokens` remembers of tokens of one text buffer, most of which come again; `size` a power of 2, or 0.
 
@@ -65,7 +67,7 @@ def new_memory(size):  # type: ignore[no-untyped-def]
     return np.full((size, 4), -1, np.int64), np.empty((size, _REMEMBERED_FEATURES), np.int32)
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def sum_tokens(data, start, end, tables, settings, memory, hashes, sums):  # type: ignore[no-untyped-def]
     """Add the rows of the features of the tokens in data[start:end] to each row of `sums`, one after another.
 
@@ -111,7 +113,7 @@ def sum_tokens(data, start, end, tables, settings, memory, hashes, sums):  # typ
     return num_tokens, num_hashes, num_features
 
 
-@njit(nogil=True, cache=True)
+@helper
 def add_end(tables, hidden):  # type: ignore[no-untyped-def]
     """Add the row of the mark of a line's end, if the model knows it; how many."""
     word = _find(_END_OF_LINE, 0, len(_END_OF_LINE), _hash(_END_OF_LINE, 0, len(_END_OF_LINE)), tables)
@@ -121,7 +123,7 @@ def add_end(tables, hidden):  # type: ignore[no-untyped-def]
     return 1
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _add_token(text, word, tables, settings, token, waiting, num_waiting, sums):  # type: ignore[no-untyped-def]
     """Put the rows of a token's word and of the n-grams of "<token>" into `waiting`; when full, add what is there.
 
@@ -138,7 +140,8 @@ def _add_token(text, word, tables, settings, token, waiting, num_waiting, sums):
     inverse = 1.0 / len(bucket_rows)
     size = len(text) + 2
     token[0] = 60  # <
-    token[1 : size - 1] = text
+    for k in range(size - 2):
+        token[1 + k] = text[k]
     token[size - 1] = 62  # >
     for start in range(size):
         if token[start] & 0xC0 == 0x80:
@@ -159,7 +162,7 @@ def _add_token(text, word, tables, settings, token, waiting, num_waiting, sums):
     return count, num_waiting
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _remainder(value, divisor, inverse):  # type: ignore[no-untyped-def]
     """Value % divisor of 32-bit numbers, without a division: the quotient in float64 is off by one at most."""
     left = value - np.int64(value * inverse) * divisor
@@ -168,7 +171,7 @@ def _remainder(value, divisor, inverse):  # type: ignore[no-untyped-def]
     return left - divisor if left >= divisor else left
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _same(data, first, length, start, end):  # type: ignore[no-untyped-def]
     """Whether the `length` bytes from `first` on are those of data[start:end]."""
     if length != end - start:
@@ -179,7 +182,7 @@ def _same(data, first, length, start, end):  # type: ignore[no-untyped-def]
     return at == length
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _add_runs(hashes, word_ngrams, rows, bucket_rows, hidden):  # type: ignore[no-untyped-def]
     """Add the rows of the runs of 2 … word_ngrams tokens; how many. fastText extends the signs of the 32-bit hashes."""
     count = 0
@@ -196,7 +199,7 @@ def _add_runs(hashes, word_ngrams, rows, bucket_rows, hidden):  # type: ignore[n
     return count
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _add(rows, features, sums):  # type: ignore[no-untyped-def]
     """Add the rows of `features`, in order, to each row of `sums`."""
     whole = len(features) // 4 * 4
@@ -212,7 +215,7 @@ def _add(rows, features, sums):  # type: ignore[no-untyped-def]
                 hidden[at] += row[at]
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _find(text, start, end, value, tables):  # type: ignore[no-untyped-def]
     """Index of the word text[start:end], whose hash is `value`; -1 if the model does not know it."""
     _, words, word_offsets, slots, _ = tables
@@ -230,7 +233,7 @@ def _find(text, start, end, value, tables):  # type: ignore[no-untyped-def]
     return -1
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _hash(text, start, end):  # type: ignore[no-untyped-def]
     value = _FNV_START
     for at in range(start, end):
@@ -238,24 +241,24 @@ def _hash(text, start, end):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _hash_byte(value, byte):  # type: ignore[no-untyped-def]
     """One step of 32-bit FNV-1a; fastText takes bytes as signed, so those from 128 on flip the upper 24 bits too."""
     signed = np.int64(byte) | 0xFFFFFF00 if byte >= 128 else np.int64(byte)
     return ((value ^ signed) * _FNV_PRIME) & 0xFFFFFFFF
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _signed(value):  # type: ignore[no-untyped-def]
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _is_space(byte):  # type: ignore[no-untyped-def]
     return byte == 32 or 9 <= byte <= 13 or byte == 0
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _is_label(text, start, end):  # type: ignore[no-untyped-def]
     """Whether a token begins like a label: fastText takes it for one, and no label is a feature."""
     same = 0

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.repeats import count_duplicates
 from tokenmill.filters.scan import I32, I64, U8, character_at, fractions, signal_batch, skip_space, text_bytes
 from tokenmill.filters.splitter import Spans, SplitTexts
 from tokenmill.filters.unicode_classes import TERMINAL, classes
+from tokenmill.kernels import kernel
 
 VERSION = 1
 

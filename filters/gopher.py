@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokenmill.filters.eight_bytes import find_point
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.scan import (
     I32,
     I64,
@@ -25,6 +24,7 @@ from tokenmill.filters.scan import (
 )
 from tokenmill.filters.splitter import HAS_LETTER, HAS_NON_PUNCTUATION, SplitTexts
 from tokenmill.filters.stop_words import StopWords, count_stop_words, stop_word_lists
+from tokenmill.kernels import helper, kernel
 
 VERSION = 2
 
@@ -143,7 +143,7 @@ def _count_symbols(data: U8, bounds: I64, out: I64) -> None:
         out[row, 0], out[row, 1] = count_byte(data, bounds[row], end, 0x23), ellipses
 
 
-@kernel
+@helper
 def _is_mark(data: U8, at: int, last: int) -> bool:
     """Whether the three bytes at `at` are U+2022 (`last` 0xA2, the bullet) or U+2026 (0xA6, the ellipsis)."""
     return bool(data[at] == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == last)

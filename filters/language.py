@@ -31,7 +31,7 @@ from tokenmill.filters.edits import text_buffers
 from tokenmill.filters.labels import names_language
 from tokenmill.filters.language_kernel import identify
 from tokenmill.filters.paragraph_languages import LINE, NO_PARAGRAPHS, ROW, Paragraphs
-from tokenmill.filters.softmax import _POWERS as _POWERS  # and for those who import it from here
+from tokenmill.filters.softmax import POWERS
 from tokenmill.manifests.schemas import LANGUAGE
 
 VERSION = 1
@@ -241,7 +241,7 @@ def _log1p_units(size: int) -> npt.NDArray[np.int64]:
 
 @lru_cache(maxsize=8)
 def _labels_of_columns(model: LanguageModel) -> tuple[npt.NDArray[np.int64], float]:
-    """The first column of each column's label, and the margin of `_pick_clear`."""
+    """The first column of each column's label, and the margin of `pick_clear`."""
     first = np.array([model.labels.index(label) for label in model.labels], np.int64)
     return first, 1.0 + math.log(np.bincount(first).max())
 
@@ -254,6 +254,7 @@ def _identified(
     best = np.full(len(rows), -1, np.int32)
     first_column, margin = _labels_of_columns(model)
     starts = np.searchsorted(rows, np.arange(len(encoded) + 1))
+    lines = np.ascontiguousarray(lines)  # one type of array for the kernel: it is compiled once
     for first in range(0, len(encoded), _TEXTS_AT_ONCE):
         last = min(first + _TEXTS_AT_ONCE, len(encoded))
         lengths = np.fromiter(map(len, encoded[first:last]), np.int64, last - first)
@@ -264,7 +265,7 @@ def _identified(
         identify(
             (np.frombuffer(b"".join(encoded[first:last]), np.uint8), np.concatenate([[0], np.cumsum(lengths)])),
             (model.next_state, model.state_row, model.state_feature),
-            (model.table, model.prior, first_column, weights, _POWERS, margin, TABLE_UNIT * _LOG_UNIT),
+            (model.table, model.prior, first_column, weights, POWERS, margin, TABLE_UNIT * _LOG_UNIT),
             (starts[first : last + 1] - starts[first], lines[asked]),
             (columns[first:last], scores[first:last], best[asked]),
         )

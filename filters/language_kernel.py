@@ -16,7 +16,8 @@ import math
 import numpy as np
 from numba import njit
 
-from tokenmill.filters.softmax import _normalise, _pick_clear, _pick_three
+from tokenmill.filters.softmax import normalise, pick_clear, pick_three
+from tokenmill.kernels import allocating_helper, helper
 
 _LANES = 8
 _LINE_BREAK = 10
@@ -29,8 +30,8 @@ def identify(text, automaton, scoring, lines, found):  # type: ignore[no-untyped
     Args:
         text: uint8 bytes of n texts; n + 1 int64 offsets.
         automaton: next_state, state_row, state_feature of a LanguageModel.
-        scoring: its table, prior; int64 first column of each column's label; int64 weight of each count; `_POWERS`;
-            the margin of `_pick_clear`; the value of one unit of a sum.
+        scoring: its table, prior; int64 first column of each column's label; int64 weight of each count; `POWERS`;
+            the margin of `pick_clear`; the value of one unit of a sum.
         lines: n + 1 int64 offsets into the numbers (from 0, rising) of the lines of each text to score.
         found: columns (n, 3) and scores (n, 3), untouched for a text without a feature; best column of each line, -1.
     """
@@ -67,17 +68,18 @@ def identify(text, automaton, scoring, lines, found):  # type: ignore[no-untyped
             if num_own:
                 line_sum[:] = 0
                 num_met = _add_line(table, scoring[3], work, num_own, num_met, line_sum)
-                total += line_sum
+                for column in range(len(total)):
+                    total[column] += line_sum[column]
                 best[wanted] = _best(line_sum, 1.0 / math.sqrt(end - start), scoring, posterior, spare)
             start = end
         num_met = _count(states[start:last], automaton[2], work, num_met)
         if _add_rest(table, scoring[3], work, num_met, total):
-            posterior[:] = total * scoring[6] + prior
-            _normalise(posterior, 1.0 / math.sqrt(last - first), first_column, scoring[4])
-            _pick_three(posterior, first_column, columns[row], scores[row])
+            _log_posterior(total, scoring[6], prior, posterior)
+            normalise(posterior, 1.0 / math.sqrt(last - first), first_column, scoring[4])
+            pick_three(posterior, first_column, columns[row], scores[row])
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def _walk(data, offsets, next_state, state_row, states):  # type: ignore[no-untyped-def]
     """The state after every byte, each text from the first state; _LANES texts side by side."""
     at, end = np.empty((2, _LANES), np.int64)
@@ -110,14 +112,14 @@ def _walk(data, offsets, next_state, state_row, states):  # type: ignore[no-unty
                 at[lane], end[lane], state[lane] = at[active], end[active], state[active]
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _line_end(data, start, last):  # type: ignore[no-untyped-def]
     while start < last and data[start] != _LINE_BREAK:
         start += 1
     return start
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _count(states, state_feature, work, num_met):  # type: ignore[no-untyped-def]
     """Count the features of a stretch of the text; how many are in `met`, where those not met before go."""
     counts, _, seen, met, _, _ = work
@@ -132,7 +134,7 @@ def _count(states, state_feature, work, num_met):  # type: ignore[no-untyped-def
     return num_met
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _count_line(line, states, state, automaton, work, num_met):  # type: ignore[no-untyped-def]
     """Count a line's features as its own, for `_add_line` to add to the text's; lengths of `met` and `own_met`.
 
@@ -159,7 +161,7 @@ def _count_line(line, states, state, automaton, work, num_met):  # type: ignore[
     return num_met, num_own
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _count_own(feature, own, own_met, num_own):  # type: ignore[no-untyped-def]
     if own[feature] == 0:
         own_met[num_own] = feature
@@ -168,7 +170,7 @@ def _count_own(feature, own, own_met, num_own):  # type: ignore[no-untyped-def]
     return num_own
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _add_line(table, weights, work, num_own, num_met, line_sum):  # type: ignore[no-untyped-def]
     """Sum a line's features into `line_sum` (all 0), hand its counts to the text; how many are in `met`."""
     counts, credit, seen, met, own, own_met = work
@@ -194,7 +196,7 @@ def _add_line(table, weights, work, num_own, num_met, line_sum):  # type: ignore
     return num_met
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _add_rest(table, weights, work, num_met, total):  # type: ignore[no-untyped-def]
     """Bring the sum of the scored lines to that of the text and clear its counts; whether it has any feature."""
     counts, credit, seen, met, _, _ = work
@@ -215,7 +217,7 @@ def _add_rest(table, weights, work, num_met, total):  # type: ignore[no-untyped-
     return any_feature
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def _add_rows(table, weight, features, total):  # type: ignore[no-untyped-def]
     """Add `weight` times the rows of `features`, four at once: they wait for memory together.
 
@@ -235,14 +237,21 @@ def _add_rows(table, weight, features, total):  # type: ignore[no-untyped-def]
         total[column] += weight * sums[column]
 
 
-@njit(nogil=True, cache=True)
+@helper
+def _log_posterior(sums, unit, prior, posterior):  # type: ignore[no-untyped-def]
+    """The prior and what the features say."""
+    for column in range(len(posterior)):  # an assignment of slices, or a sum of arrays, takes seconds to compile
+        posterior[column] = sums[column] * unit + prior[column]
+
+
+@helper
 def _best(line_sum, scale, scoring, posterior, spare):  # type: ignore[no-untyped-def]
     """The best column of a line with this sum."""
     _, prior, first_column, _, powers, margin, unit = scoring
-    posterior[:] = line_sum * unit + prior
-    best = _pick_clear(posterior, scale, first_column, margin)
+    _log_posterior(line_sum, unit, prior, posterior)
+    best = pick_clear(posterior, scale, first_column, margin)
     if best < 0:
-        _normalise(posterior, scale, first_column, powers)
-        _pick_three(posterior, first_column, spare[0], spare[1])
+        normalise(posterior, scale, first_column, powers)
+        pick_three(posterior, first_column, spare[0], spare[1])
         best = spare[0][0]
     return best

@@ -10,7 +10,6 @@ import pyarrow as pa
 from numba import njit
 
 from tokenmill.filters.eight_bytes import copy_bytes, find_blank
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.repeats import count_each, table_size
 from tokenmill.filters.scan import (
     I32,
@@ -25,6 +24,7 @@ from tokenmill.filters.scan import (
     text_bytes,
 )
 from tokenmill.filters.splitter import Spans
+from tokenmill.kernels import helper
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def _hash_spaced(data: U8, starts: I64, ends: I64) -> tuple[U64, I32]:
     return hashes, characters
 
 
-@kernel
+@helper
 def _squeeze(data: U8, at: int, end: int, line: U8) -> int:
     """Write bytes at … end to `line`, runs of white space one space, stripped; how many are written."""
     size = 0

@@ -4,9 +4,9 @@ import numpy as np
 from numba import njit
 
 from tokenmill.filters.eight_bytes import find_byte, find_control
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.scan import count_characters, skip_space, trim_space
 from tokenmill.filters.word_scanner import ENDS_SENTENCE, ONLY_MARKS
+from tokenmill.kernels import helper
 
 LINES, BLOCKS, PARAGRAPHS = range(3)
 _LF, _CR = 0x0A, 0x0D
@@ -43,7 +43,7 @@ def scan_lines(data, bounds, valid, mode):  # type: ignore[no-untyped-def]
     return spans[0, :filled], spans[1, :filled], characters[:filled], documents
 
 
-@kernel
+@helper
 def _cut(data, at, end, mode, spans, characters, filled):  # type: ignore[no-untyped-def]
     """Append the lines of bytes at … end; as `str.splitlines`, mode LINES has none behind the last line's end."""
     start = at
@@ -65,7 +65,7 @@ def _cut(data, at, end, mode, spans, characters, filled):  # type: ignore[no-unt
     return filled
 
 
-@kernel
+@helper
 def _newlines(data, at, end):  # type: ignore[no-untyped-def]
     r"""How many `\n` stand at `at`."""
     stop = at
@@ -74,7 +74,7 @@ def _newlines(data, at, end):  # type: ignore[no-untyped-def]
     return stop - at
 
 
-@kernel
+@helper
 def _line_end(data, at, end):  # type: ignore[no-untyped-def]
     """Bytes of the line end at `at`, 0 where there is none: LF, VT, FF, CR, CR LF, FS, GS, RS, NEL, U+2028, U+2029."""
     byte = data[at]

@@ -11,8 +11,8 @@ looked up; each longer n only at the few positions left, in order, which changes
 import numpy as np
 from numba import njit
 
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.scan import I32, I64, U8, U64, hash_bytes
+from tokenmill.kernels import helper
 
 #: Word n-grams whose most frequent one is asked for, and those whose duplicates are; the code below relies on both.
 TOP_N = (2, 3, 4)
@@ -24,7 +24,7 @@ _SLOT = np.uint64(0x9E3779B97F4A7C15)
 _64 = np.uint64(64)
 
 
-@kernel
+@helper
 def table_size(items: int) -> int:
     """Slots of a table for so many items: the power of two from 1.5 to 3 times as many."""
     size = 4
@@ -33,7 +33,7 @@ def table_size(items: int) -> int:
     return size
 
 
-@kernel
+@helper
 def count_each(keys: U64, at: I32, num: int, table: I32, first: I32, counts: I32) -> None:
     """Find, for each position listed, the first one with the same key, and how many there are.
 
@@ -130,7 +130,7 @@ def count_ngrams(words: U64, characters: I32, documents: I64, out: I64) -> None:
                 out[row, n - 2] = _duplicate_characters(at, listed, first, counts, lengths, n)
 
 
-@kernel
+@helper
 def _extend(words: U64, grams: U64, at: I32, listed: int, n: int) -> int:
     """Keep of `at` what the next position follows, where `grams` become n-grams; how many."""
     kept = 0
@@ -142,7 +142,7 @@ def _extend(words: U64, grams: U64, at: I32, listed: int, n: int) -> int:
     return kept
 
 
-@kernel
+@helper
 def _keep_repeated(at: I32, listed: int, first: I32, counts: I32) -> int:
     """Keep of `at` the positions whose n-gram occurs more than once; how many."""
     kept = 0
@@ -153,7 +153,7 @@ def _keep_repeated(at: I32, listed: int, first: I32, counts: I32) -> int:
     return kept
 
 
-@kernel
+@helper
 def _top_characters(at: I32, listed: int, counts: I32, lengths: I32, n: int) -> int:
     """Code points of all occurrences of the most frequent n-gram, of equal ones the first; 0 where there is none."""
     if len(lengths) < n:
@@ -167,7 +167,7 @@ def _top_characters(at: I32, listed: int, counts: I32, lengths: I32, n: int) -> 
     return length * most
 
 
-@kernel
+@helper
 def _duplicate_characters(at: I32, listed: int, first: I32, counts: I32, lengths: I32, n: int) -> int:
     """Code points of n-grams seen before, walking the words and stepping over each one found; uses up `counts`."""
     total = reached = 0
@@ -183,7 +183,7 @@ def _duplicate_characters(at: I32, listed: int, first: I32, counts: I32, lengths
     return total
 
 
-@kernel
+@helper
 def _characters(lengths: I32, position: int, n: int) -> int:
     total = 0
     for k in range(position, position + n):

@@ -14,7 +14,7 @@ from numba import njit
 
 from tokenmill.filters.edits import text_buffers
 from tokenmill.filters.eight_bytes import load8
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper, kernel
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -25,7 +25,7 @@ _MULTIPLIER, _GOLDEN = np.uint64(0x9FB21C651E98DF25), np.uint64(0x9E3779B97F4A7C
 _ONE, _BYTE, _S29, _S32 = np.uint64(1), np.uint64(8), np.uint64(29), np.uint64(32)
 
 
-@kernel
+@helper
 def space_at(data: U8, at: int, end: int) -> int:
     """Bytes of the white-space character that begins at `at` < `end`; 0 if it is another character."""
     byte = data[at]
@@ -45,7 +45,7 @@ def space_at(data: U8, at: int, end: int) -> int:
     return 3 if second == 0x81 and third == 0x9F else 0  # U+205F
 
 
-@kernel
+@helper
 def skip_space(data: U8, at: int, end: int) -> int:
     """First byte from `at` on that begins no white space, or `end`: `str.lstrip`."""
     while at < end:
@@ -56,7 +56,7 @@ def skip_space(data: U8, at: int, end: int) -> int:
     return at
 
 
-@kernel
+@helper
 def trim_space(data: U8, begin: int, end: int) -> int:
     """`end`, moved before the white space that precedes it, at most to `begin`: `str.rstrip`."""
     while end > begin:
@@ -69,7 +69,7 @@ def trim_space(data: U8, begin: int, end: int) -> int:
     return end
 
 
-@kernel
+@helper
 def character_at(data: U8, at: int) -> tuple[int, int]:
     """Code point of the character that begins at `at`, and its bytes."""
     code = int(data[at])
@@ -82,7 +82,7 @@ def character_at(data: U8, at: int) -> tuple[int, int]:
     return code, size
 
 
-@kernel
+@helper
 def count_characters(data: U8, at: int, end: int) -> int:
     """Code points of the bytes."""
     count = 0

@@ -5,23 +5,25 @@ import math
 import numpy as np
 from numba import njit
 
+from tokenmill.kernels import helper
+
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH = 6.93147180369123816490e-01  # 21 trailing zero bits, so that k * _LN2_HIGH is exact
 _LN2_LOW = 1.90821492927058770002e-10
 _INVERSE_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(13, -1, -1))
-#: 2^-k, for `_exp`.
-_POWERS = np.array([2.0**-k for k in range(1024)])
+#: 2^-k, for `exp`.
+POWERS = np.array([2.0**-k for k in range(1024)])
 
 
-@njit(nogil=True, cache=True)
-def _normalise(posterior, scale, first_column, powers):  # type: ignore[no-untyped-def]
+@helper
+def normalise(posterior, scale, first_column, powers):  # type: ignore[no-untyped-def]
     """Turn log posteriors into probabilities in place; each label's go to its first column."""
     highest = posterior[0]
     for column in range(1, len(posterior)):
         highest = max(highest, posterior[column])
     total = 0.0
     for column in range(len(posterior)):
-        posterior[column] = _exp((posterior[column] - highest) * scale, powers)
+        posterior[column] = exp((posterior[column] - highest) * scale, powers)
         total += posterior[column]
     for column in range(len(posterior)):
         share = posterior[column] / total
@@ -30,7 +32,7 @@ def _normalise(posterior, scale, first_column, powers):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True)
-def _exp(x, powers):  # type: ignore[no-untyped-def]
+def exp(x, powers):  # type: ignore[no-untyped-def]
     """e^x for x ≤ 0, within 2 units in the last place: x = k ln 2 + r, Taylor's series for r, times 2^k."""
     if x < -700.0:
         return 0.0
@@ -42,10 +44,10 @@ def _exp(x, powers):  # type: ignore[no-untyped-def]
     return series * powers[-int(k)]
 
 
-@njit(nogil=True, cache=True)
-def _pick_three(posterior, first_column, columns, scores):  # type: ignore[no-untyped-def]
+@helper
+def pick_three(posterior, first_column, columns, scores):  # type: ignore[no-untyped-def]
     """The three highest of the labels' first columns; of equal ones the one on the left."""
-    columns[:] = -1
+    columns[0] = columns[1] = columns[2] = -1
     for place in range(3):
         best = -1
         for column in range(len(posterior)):
@@ -56,8 +58,8 @@ def _pick_three(posterior, first_column, columns, scores):  # type: ignore[no-un
         scores[place] = posterior[best]
 
 
-@njit(nogil=True, cache=True)
-def _pick_clear(posterior, scale, first_column, margin):  # type: ignore[no-untyped-def]
+@helper
+def pick_clear(posterior, scale, first_column, margin):  # type: ignore[no-untyped-def]
     """First column of the label whose probability is the highest beyond doubt, without an exponential; -1 if in doubt.
 
     `margin` is 1 + ln k for at most k columns a label. Where every column of another label lies that far below the

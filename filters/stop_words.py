@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.scan import I64, U64, hash_bytes
+from tokenmill.kernels import helper
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -104,7 +104,7 @@ def count_stop_words(documents: I64, hashes: U64, stop_words: StopWords) -> I64:
     return counts
 
 
-@kernel
+@helper
 def _slot(key: np.uint64, slots: U64) -> int:
     """Slot of a salted hash; -1 if it is not in the table."""
     slot = int(np.int64(key & np.uint64(len(slots) - 1)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from tokenmill.filters.eight_bytes import load8
 from tokenmill.filters.english import MAX_EXCEPTION_BYTES
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper, kernel
 
 SLOTS = 8192
 EXCEPTION, MERGED, UNIT = 1, 2, 4  # kinds of entries
@@ -45,14 +45,14 @@ def slot_of(low, high):  # type: ignore[no-untyped-def]
     return np.int64(((low ^ (high * _GOLDEN)) * _GOLDEN) >> _SHIFT)
 
 
-@kernel
+@helper
 def _listed(data, start, end, sieve):  # type: ignore[no-untyped-def]
     """Whether bytes start … end may be an entry of the lexicon; nearly always right."""
     ends = (np.int64(data[start]) << 8) | np.int64(data[end - 1])
     return end - start <= MAX_EXCEPTION_BYTES and (np.int64(sieve[ends]) >> (end - start)) & 1 != 0
 
 
-@kernel
+@helper
 def find(data, start, end, entries, sieve, kind):  # type: ignore[no-untyped-def]
     """Slot of the entry in bytes start … end that is of this kind, or -1."""
     if start >= end or not _listed(data, start, end, sieve):

@@ -1,12 +1,12 @@
 """How one run of characters splits into words: marks at its ends, exceptions, URLs, marks inside (see `word_scanner`).
 
-A run is int64[n + 1, 5], a row for each code point, with the columns CODE to WORD below; the last row holds the end.
-`entries` and `sieve` are the lexicon's (see `word_lookup`).
+`run` is as `word_runs` describes, `entries` and `sieve` are the lexicon's (see `word_lookup`).
 """
+
+# ruff: noqa: SIM109 - a kernel that looks into a tuple takes longer to compile
 
 import numpy as np
 
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.unicode_classes import (
     ACTIVE,
     BACK,
@@ -21,14 +21,19 @@ from tokenmill.filters.unicode_classes import (
     UPPER,
 )
 from tokenmill.filters.word_lookup import EXCEPTION, MERGED, UNIT, find
+from tokenmill.filters.word_runs import BITS, CODE, CUT, OFFSET, WORD
+from tokenmill.filters.word_urls import is_url
+from tokenmill.kernels import helper
 
-#: Columns of a run: code point, class bits, byte, whether a word begins here; where word k of the run begins.
-CODE, BITS, OFFSET, CUT, WORD = range(5)
+# Code points: `ord` in a kernel would take Python's strings into it, and seconds to compile.
+_POINT, _COMMA, _COLON, _LESS, _MORE, _EQUAL, _SLASH, _PLUS = map(ord, ".,:<>=/+")
+_HYPHEN, _STAR, _CARET, _DOLLAR, _DASH, _QUOTE, _APOSTROPHE, _ELLIPSIS, _DEGREE = map(ord, "-*^$—'’…°")
+_0, _9, _A, _C, _F, _K, _S, _U, _SMALL_S = map(ord, "09ACFKSUs")
 
 _WORDS_MERGED = 5  # at most: emoticons of as many words
 
 
-@kernel
+@helper
 def split_run(data, count, entries, sieve, run):  # type: ignore[no-untyped-def]
     """Set `cut` where words of the run begin (but the first)."""
     first, last, num_affixes = _strip(data, count, entries, sieve, run)
@@ -43,7 +48,7 @@ def split_run(data, count, entries, sieve, run):  # type: ignore[no-untyped-def]
         _merge(data, count, entries, sieve, run)
 
 
-@kernel
+@helper
 def _cut_exception(slot, first, entries, run):  # type: ignore[no-untyped-def]
     """Cut where the second and third word of the exception at code point `first` begin."""
     for shift in (8, 16):
@@ -52,7 +57,7 @@ def _cut_exception(slot, first, entries, run):  # type: ignore[no-untyped-def]
             run[first + cut, CUT] = 1
 
 
-@kernel
+@helper
 def _strip(data, count, entries, sieve, run):  # type: ignore[no-untyped-def]
     """Split marks off at both ends: what is left, as code points first … last, and how many words are off."""
     first, last, num_affixes = 0, count, 0
@@ -87,26 +92,26 @@ def _strip(data, count, entries, sieve, run):  # type: ignore[no-untyped-def]
     return first, last, num_affixes
 
 
-@kernel
+@helper
 def _front(run, first, last):  # type: ignore[no-untyped-def]
     """Code points of the word to split off in front; 0 for none."""
     code = run[first, CODE]
     if run[first, BITS] & FRONT:
         return 1
     following = run[first + 1, CODE] if first + 1 < last else 0
-    if code == ord("."):
+    if code == _POINT:
         end = first
-        while end < last and run[end, CODE] == ord("."):
+        while end < last and run[end, CODE] == _POINT:
             end += 1
         return end - first if end - first > 1 else 0
-    if code == ord("+"):
-        return 0 if ord("0") <= following <= ord("9") else 1
-    if code == ord("U"):
-        return 3 if following == ord("S") and first + 2 < last and run[first + 2, CODE] == ord("$") else 0
-    return 2 if (code == ord("A") or code == ord("C")) and following == ord("$") else 0
+    if code == _PLUS:
+        return 0 if _0 <= following <= _9 else 1
+    if code == _U:
+        return 3 if following == _S and first + 2 < last and run[first + 2, CODE] == _DOLLAR else 0
+    return 2 if (code == _A or code == _C) and following == _DOLLAR else 0
 
 
-@kernel
+@helper
 def _back(data, entries, sieve, run, first, last):  # type: ignore[no-untyped-def]
     """Code points of the word to split off behind; 0 for none."""
     if first >= last:
@@ -115,10 +120,10 @@ def _back(data, entries, sieve, run, first, last):  # type: ignore[no-untyped-de
     before = run[last - 2, CODE] if last - 2 >= first else 0
     best = 0
     if run[last - 1, BITS] & BACK:
-        best = 2 if code == ord("…") and before == ord("…") else 1
-    elif code == ord("."):
+        best = 2 if code == _ELLIPSIS and before == _ELLIPSIS else 1
+    elif code == _POINT:
         best = _points_behind(run, first, last)
-    elif (code == ord("s") or code == ord("S")) and (before == ord("'") or before == ord("’")):
+    elif (code == _SMALL_S or code == _S) and (before == _QUOTE or before == _APOSTROPHE):
         best = 2
     at = last - 1
     while at >= first and last - at <= 6 and run[at, BITS] & DIGIT == 0:
@@ -129,11 +134,11 @@ def _back(data, entries, sieve, run, first, last):  # type: ignore[no-untyped-de
     return best
 
 
-@kernel
+@helper
 def _points_behind(run, first, last):  # type: ignore[no-untyped-def]
     """How many of the points at the end are a word of their own."""
     start = last - 1
-    while start > first and run[start - 1, CODE] == ord("."):
+    while start > first and run[start - 1, CODE] == _POINT:
         start -= 1
     if last - start > 1:
         return last - start
@@ -143,13 +148,13 @@ def _points_behind(run, first, last):  # type: ignore[no-untyped-def]
         return 1
     if start - 1 == first or run[start - 1, BITS] & UPPER == 0:
         return 0
-    degrees = run[start - 2, CODE] == ord("°") and (
-        run[start - 1, CODE] == ord("F") or run[start - 1, CODE] == ord("C") or run[start - 1, CODE] == ord("K")
+    degrees = run[start - 2, CODE] == _DEGREE and (
+        run[start - 1, CODE] == _F or run[start - 1, CODE] == _C or run[start - 1, CODE] == _K
     )
     return 1 if run[start - 2, BITS] & UPPER or degrees else 0
 
 
-@kernel
+@helper
 def _cut_infixes(first, last, run):  # type: ignore[no-untyped-def]
     """Cut at the marks inside; how many."""
     found = 0
@@ -163,7 +168,7 @@ def _cut_infixes(first, last, run):  # type: ignore[no-untyped-def]
             at += 1
             continue
         if at > first:  # spaCy lets one at the very front be
-            if found == 0 and _is_url(run, first, last):
+            if found == 0 and is_url(run, first, last):
                 return 0
             found += 1
             run[at, CUT] = 1
@@ -173,7 +178,7 @@ def _cut_infixes(first, last, run):  # type: ignore[no-untyped-def]
     return found
 
 
-@kernel
+@helper
 def _infix(run, first, at, last):  # type: ignore[no-untyped-def]
     """Code points of the mark at `at` that splits what is around it; 0 for none."""
     code, kind = run[at, CODE], run[at, BITS]
@@ -181,32 +186,32 @@ def _infix(run, first, at, last):  # type: ignore[no-untyped-def]
         return 1
     before = run[at - 1, BITS] if at > first else 0
     after = run[at + 1, BITS] if at + 1 < last else 0
-    if code == ord("."):
-        if at + 1 < last and run[at + 1, CODE] == ord("."):
+    if code == _POINT:
+        if at + 1 < last and run[at + 1, CODE] == _POINT:
             end = at
-            while end < last and run[end, CODE] == ord("."):
+            while end < last and run[end, CODE] == _POINT:
                 end += 1
             return end - at
         return 1 if before & (LOWER | QUOTE) and after & (UPPER | QUOTE) else 0
-    number = after & DIGIT or (at + 1 < last and run[at + 1, CODE] == ord("-"))
-    operator = code == ord("+") or code == ord("-") or code == ord("*") or code == ord("^")
+    number = after & DIGIT or (at + 1 < last and run[at + 1, CODE] == _HYPHEN)
+    operator = code == _PLUS or code == _HYPHEN or code == _STAR or code == _CARET
     if before & DIGIT and number and operator:
         return 1
-    if code == ord(","):
+    if code == _COMMA:
         return 1 if before & LETTER and after & LETTER else 0
     if before & (LETTER | DIGIT) == 0:
         return 0
     if kind & HYPHEN:
         return _hyphens(run, at, last)
-    if code == ord(":") or code == ord("<") or code == ord(">") or code == ord("=") or code == ord("/"):
+    if code == _COLON or code == _LESS or code == _MORE or code == _EQUAL or code == _SLASH:
         return 1 if after & LETTER else 0
     return 0
 
 
-@kernel
+@helper
 def _hyphens(run, at, last):  # type: ignore[no-untyped-def]
     """Hyphens from `at` to a letter: one, up to three `-`, or two `—`; else 0."""
-    most = 3 if run[at, CODE] == ord("-") else (2 if run[at, CODE] == ord("—") else 1)
+    most = 3 if run[at, CODE] == _HYPHEN else (2 if run[at, CODE] == _DASH else 1)
     for size in range(1, most + 1):
         if at + size < last and run[at + size, BITS] & LETTER:
             return size
@@ -215,74 +220,7 @@ def _hyphens(run, at, last):  # type: ignore[no-untyped-def]
     return 0
 
 
-@kernel
-def _is_url(run, first, last):  # type: ignore[no-untyped-def]
-    """Whether the code points are a URL or e-mail address: (scheme://) (user@) host.tld (:port) (/path)."""
-    if _is_host_and_path(run, first, last):
-        return True
-    at = first
-    while at < last and (
-        run[at, BITS] & (LETTER | DIGIT)
-        or run[at, CODE] == ord("_")
-        or run[at, CODE] == ord("+")
-        or run[at, CODE] == ord("-")
-        or run[at, CODE] == ord(".")
-    ):
-        at += 1
-    slashes = at + 3 < last and run[at, CODE] == ord(":") and run[at + 1, CODE] == run[at + 2, CODE] == ord("/")
-    found = slashes and at - first >= 2 and _is_host_and_path(run, at + 3, last)
-    at = first + 1
-    while at < last - 1 and not found:
-        found = run[at, CODE] == ord("@") and _is_host_and_path(run, at + 1, last)
-        at += 1
-    return found
-
-
-@kernel
-def _is_host_and_path(run, first, last):  # type: ignore[no-untyped-def]
-    """Whether the code points are labels and points, the last label of 2 to 63 small letters, then port and path."""
-    at = start = first
-    num_labels = 0
-    small = True
-    while at < last and (_in_label(run[at, CODE]) or run[at, CODE] == ord(".")):
-        if run[at, CODE] == ord("."):
-            if not 1 <= at - start <= 64 or not (_ends_label(run[start, CODE]) and _ends_label(run[at - 1, CODE])):
-                return False
-            num_labels += 1
-            start = at + 1
-            small = True
-        elif run[at, BITS] & LOWER == 0:
-            small = False
-        at += 1
-    if num_labels == 0 or not small or not 2 <= at - start <= 63:
-        return False
-    if at < last and run[at, CODE] == ord(":"):
-        start = at
-        at += 1
-        while at < last and run[at, BITS] & DIGIT:
-            at += 1
-        if not 2 <= at - start - 1 <= 5:
-            return False
-    return at == last or run[at, CODE] == ord("/") or run[at, CODE] == ord("?") or run[at, CODE] == ord("#")
-
-
-@kernel
-def _ends_label(code):  # type: ignore[no-untyped-def]
-    """Whether a host's label may begin or end so."""
-    return (
-        ord("a") <= code <= ord("z")
-        or ord("0") <= code <= ord("9")
-        or ord("A") <= code <= ord("Z")
-        or 0xA1 <= code <= 0xFFFF
-    )
-
-
-@kernel
-def _in_label(code):  # type: ignore[no-untyped-def]
-    return _ends_label(code) or code == ord("-") or code == ord("_")
-
-
-@kernel
+@helper
 def _merge(data, count, entries, sieve, run):  # type: ignore[no-untyped-def]
     """Neighbouring words that together spell an exception become it."""
     n = 0

@@ -25,7 +25,6 @@ from numba import njit
 
 from tokenmill.filters.eight_bytes import count_letters
 from tokenmill.filters.english import UNITS, exceptions
-from tokenmill.filters.kernels import kernel
 from tokenmill.filters.unicode_classes import (
     ACTIVE,
     BACK,
@@ -41,7 +40,9 @@ from tokenmill.filters.unicode_classes import (
     classes,
 )
 from tokenmill.filters.word_lookup import EXCEPTION, MERGED, SLOTS, UNIT, find, key, slot_of
-from tokenmill.filters.word_rules import BITS, CODE, CUT, OFFSET, split_run
+from tokenmill.filters.word_rules import split_run
+from tokenmill.filters.word_runs import BITS, CUT, OFFSET, decode, lay_out
+from tokenmill.kernels import allocating_helper, helper, kernel
 
 #: Code points of the longest run, and so of the longest word.
 MAX_RUN = 4096
@@ -50,6 +51,7 @@ MAX_RUN = 4096
 HAS_NON_PUNCTUATION, HAS_LETTER, ENDS_SENTENCE, ONLY_MARKS = 1, 2, 4, 8
 
 _LETTERS = HAS_NON_PUNCTUATION | HAS_LETTER
+_POINT = ord(".")
 _STOP = ACTIVE | SPACE | WITHOUT_SPACES
 
 
@@ -127,7 +129,7 @@ def scan(data, bounds, valid, table, entries, sieve):  # type: ignore[no-untyped
     return starts[:filled], ends[:filled], characters[:filled], flags[:filled], documents
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def grown(array, filled, capacity):  # type: ignore[no-untyped-def]
     """The first `filled` items in a longer array."""
     longer = np.empty(capacity, array.dtype)
@@ -136,7 +138,7 @@ def grown(array, filled, capacity):  # type: ignore[no-untyped-def]
     return longer
 
 
-@kernel
+@helper
 def scan_text(data, at, end, table, entries, sieve, run, out, filled):  # type: ignore[no-untyped-def]
     """Append the words of the text in bytes at … end to `out`."""
     while at < end:
@@ -165,7 +167,7 @@ def scan_text(data, at, end, table, entries, sieve, run, out, filled):  # type: 
                 filled = _put(out, filled, start, at, at - start, some, every)
                 continue
         elif at > start and at < limit and data[at] < 0x80 and _is_border(data, at + 1, end, table):
-            mark = bits & BACK or (data[at] == ord(".") and before & BEFORE_POINT)
+            mark = bits & BACK or (data[at] == _POINT and before & BEFORE_POINT)
             if mark and _is_free(data, start, at, entries, sieve):  # a word with a mark behind it: most of the rest
                 filled = _put(out, filled, start, at, at - start, some, every)
                 filled = _put(out, filled, at, at + 1, 1, bits, bits)
@@ -178,7 +180,7 @@ def scan_text(data, at, end, table, entries, sieve, run, out, filled):  # type: 
     return filled
 
 
-@kernel
+@helper
 def _put_letters(out, filled, start, end):  # type: ignore[no-untyped-def]
     """Append a word of ASCII letters."""
     starts, ends, characters, flags = out
@@ -186,20 +188,20 @@ def _put_letters(out, filled, start, end):  # type: ignore[no-untyped-def]
     return filled + 1
 
 
-@kernel
+@helper
 def _is_border(data, at, end, table):  # type: ignore[no-untyped-def]
     """Whether the text ends at `at`, or ASCII white space stands there."""
     return at == end or (data[at] < 0x80 and table[data[at]] & SPACE != 0)
 
 
-@kernel
+@helper
 def _is_free(data, start, end, entries, sieve):  # type: ignore[no-untyped-def]
     """Whether bytes start … end are no exception, nor with the byte behind them."""
     whole = find(data, start, end + 1, entries, sieve, EXCEPTION)
     return whole < 0 and find(data, start, end, entries, sieve, EXCEPTION) < 0
 
 
-@kernel
+@helper
 def _scan_run(data, start, end, table, entries, sieve, run, out, filled):  # type: ignore[no-untyped-def]
     """Append the words of the run (or white space, or character without spaces) at `start`: its end, words in `out`."""
     at, count, size = start, 0, 0
@@ -218,33 +220,19 @@ def _scan_run(data, start, end, table, entries, sieve, run, out, filled):  # typ
         return (at + size, filled) if bits & SPACE else _character(data, at, end, table, out, filled)
     if _is_plain(some) and find(data, start, at, entries, sieve, EXCEPTION) < 0:
         return at, _put(out, filled, start, at, count, some, every)
-    _read(data, start, at, table, run)
+    lay_out(data, start, at, table, run)
     split_run(data, count, entries, sieve, run)
     return at, _emit(count, run, out, filled)
 
 
 @kernel
-def decode(data, at, end):  # type: ignore[no-untyped-def]
-    """Code point at `at` and its size in bytes; an ill-formed byte is taken for U+FFFD."""
-    lead = np.int64(data[at])
-    if lead < 0x80:
-        return lead, 1
-    size = 2 if lead < 0xE0 else (3 if lead < 0xF0 else 4)
-    if lead < 0xC0 or lead > 0xF4 or at + size > end:
-        return 0xFFFD, 1
-    code = lead & (0x7F >> size)
-    for k in range(1, size):
-        code = (code << 6) | (np.int64(data[at + k]) & 0x3F)
-    return (code, size) if code < 0x110000 else (0xFFFD, size)
-
-
-@kernel
+@helper
 def _is_plain(bits):  # type: ignore[no-untyped-def]
     """Whether a run of such characters is one word, unless it is an exception: no marks, nor letters behind digits."""
     return bits & (ACTIVE ^ DIGIT) == 0 and (bits & DIGIT == 0 or bits & LETTER == 0)
 
 
-@kernel
+@helper
 def _put(out, filled, start, end, count, some, every):  # type: ignore[no-untyped-def]
     """Append one word; `some` and `every` are the or and the and of its characters' bits."""
     starts, ends, characters, flags = out
@@ -256,7 +244,7 @@ def _put(out, filled, start, end, count, some, every):  # type: ignore[no-untype
     return filled + 1
 
 
-@kernel
+@helper
 def _character(data, at, end, table, out, filled):  # type: ignore[no-untyped-def]
     """The word at `at` in a script without spaces: one character and the combining marks behind it."""
     start, count = at, 0
@@ -273,19 +261,7 @@ def _character(data, at, end, table, out, filled):  # type: ignore[no-untyped-de
     return at, _put(out, filled, start, at, count, some, every)
 
 
-@kernel
-def _read(data, at, end, table, run):  # type: ignore[no-untyped-def]
-    """Lay a run out, code point by code point."""
-    count = 0
-    while at < end:
-        code, size = decode(data, at, end)
-        run[count, CODE], run[count, BITS], run[count, OFFSET], run[count, CUT] = code, table[code], at, 0
-        at += size
-        count += 1
-    run[count, OFFSET] = end
-
-
-@kernel
+@helper
 def _emit(count, run, out, filled):  # type: ignore[no-untyped-def]
     """Append the words of the run."""
     first = 0

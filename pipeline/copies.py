@@ -36,8 +36,12 @@ def with_copies(strata: pa.StringArray, sizes: npt.NDArray[np.int32], bounds: tu
         bounds: the least size of each range, rising from 1.
     """
     names = pa.array(copies_names(bounds), pa.string())
-    ranges = np.searchsorted(np.array(bounds, np.int32), sizes, "right") - 1
-    return pc.binary_join_element_wise(strata, names.take(pa.array(ranges)), MARK)
+    return pc.binary_join_element_wise(strata, names.take(pa.array(ranges_of(sizes, bounds))), MARK)
+
+
+def ranges_of(sizes: npt.NDArray[np.int32], bounds: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Which range each size is in, from 0: int64[n]."""
+    return np.searchsorted(np.array(bounds, np.int32), sizes, "right") - 1
 
 
 def stratum_with_copies(stratum: str, cluster: Mapping[str, Any] | None, bounds: tuple[int, ...] | None) -> str:

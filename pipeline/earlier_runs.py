@@ -3,11 +3,15 @@
 Their parts come into the rounds of *deduplicate* beside the run's own, before these in survivor order, with the hashes
 and signatures that they have. They are never measured again, compared with one another or removed. So both must have
 been made alike: normalisation, shingles and permutations agree, or the run is refused. Bands and threshold are this
-run's. A document that was taken down in the earlier run keeps its duplicates out, as it does there.
+run's.
+
+What counts is what the newest version of the earlier run keeps. A document that was taken down there is kept nowhere,
+so it removes nothing here: the ledger would name a keeper that is gone, and once its text is erased there would be
+nothing to verify against. Who wants its copies out of this run as well makes the request here, too.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +23,7 @@ from tokenmill.pipeline.dedup_rounds.groups import Elsewhere, GroupPart
 from tokenmill.pipeline.measurements import Measurement, content_measurements
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.recipe import Dedup, Recipe
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.storage import Storage
 
@@ -52,7 +56,7 @@ def earlier_parts(recipe: Recipe, own: Storage) -> list[list[GroupPart]]:
 
     Raises:
         ValueError: a folder holds no published run or is the run's own, or stands twice, or that run was made with
-            other parameters; both values are named.
+            other parameters; both values are named. Or a file of it that the rounds need is gone or not whole.
     """
     named: dict[str, str] = {}
     for name in recipe.dedup.against:
@@ -66,7 +70,9 @@ def earlier_parts(recipe: Recipe, own: Storage) -> list[list[GroupPart]]:
     for index, (root, name) in enumerate(named.items()):
         run = _opened(name, Storage(root))
         _check_parameters(recipe.dedup, run)
-        found.append(list(_parts(recipe.dedup, run, index)))
+        parts = list(_parts(recipe.dedup, run, index))
+        _check_files(run, parts)
+        found.append(parts)
     return found
 
 
@@ -79,7 +85,30 @@ def _opened(name: str, storage: Storage) -> EarlierRun:
     if published is None:
         raise ValueError(f"no published run in {name!r}: give the folder of a run that is done, or take it out")
     recipe = load_recipe(published.value["recipe"], f"the recipe in {storage.url(published.path)}").recipe
-    return EarlierRun(name, storage, published, recipe, open_units(storage, published, recipe))
+    try:
+        units = open_units(storage, published, recipe)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"the earlier run {name!r} ({published.path}) is not whole: {error}; put it back, or take the run out of "
+            "dedup.against"
+        ) from error
+    return EarlierRun(name, storage, published, recipe, units)
+
+
+def _check_files(run: EarlierRun, parts: Sequence[GroupPart]) -> None:
+    """Raise ValueError naming the first file that is gone or has another size; nothing is read."""
+    wanted = {output.path: output for part in parts for output in part.tables.values()}
+    folders = sorted({path.rpartition("/")[0] for path in wanted})
+    sizes = {path: size for folder in folders for path, size in run.storage.sizes(folder).items()}
+    wrong = [path for path, output in sorted(wanted.items()) if sizes.get(path) != output.bytes]
+    if wrong:
+        found, size = sizes.get(wrong[0]), wanted[wrong[0]].bytes
+        told = "is gone" if found is None else f"has {found} of the {size} bytes in its receipt"
+        more = f", and {len(wrong) - 1:,} more are gone or not whole" if len(wrong) > 1 else ""
+        raise ValueError(
+            f"the earlier run {run.name!r} ({run.published.path}) is not whole: {run.storage.url(wrong[0])} "
+            f"{told}{more}; run that run's recipe again, which makes it anew, or take the run out of dedup.against"
+        )
 
 
 def _check_parameters(dedup: Dedup, run: EarlierRun) -> None:
@@ -135,6 +164,9 @@ def _parts(dedup: Dedup, run: EarlierRun, generation: int) -> Iterator[GroupPart
     names = ["decisions", "signals/hashes"]
     names += ["signals/minhash"] if dedup.near else []
     for unit in run.units.units.values():
+        of_unit = {"ledger": unit.ledger}
+        if unit.name in run.units.takedown:
+            of_unit["takedown"] = run.units.takedown[unit.name]
         for part in unit.parts:
             edits = _edits(run.recipe, part.source)
             texts = ["documents", *(f"edits/{group}" for group in edits)] if on_text(dedup) else []
@@ -147,7 +179,7 @@ def _parts(dedup: Dedup, run: EarlierRun, generation: int) -> Iterator[GroupPart
                 0,
                 balances["ingest", part.key].taken.documents,
                 balances["select", part.key].out.documents,
-                {**tables, "ledger": unit.ledger},
+                {**tables, **of_unit},
                 Elsewhere(run.name, run.published.path, run.storage.root, edits),
             )
 

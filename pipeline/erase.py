@@ -7,7 +7,8 @@
     5  the earlier manifests are deleted, then every file that the newest does not name
 
 Each step finds what an erasure that was killed has done, and goes on. What stays of a document is its place, its
-signals, hash and signature, by which its copies stay out; the tokenizer, if it was trained here, may have seen it.
+signals, hash and signature, by which its copies stay out, near ones too (see `dedup_rounds.texts`); the tokenizer, if
+it was trained here, may have seen it.
 """
 
 import json
@@ -25,12 +26,14 @@ from tokenmill.manifests.receipts import Output, Receipt, canonical_json
 from tokenmill.pipeline.book import Book
 from tokenmill.pipeline.checks import DATA_FOLDERS, garbage
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.publish import Published, publish, versions
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import new_table, open_groups, read_table
 
 TOMBSTONES = "tombstones"
+#: What `dedup_rounds.texts` leaves of texts, merged or not.
+SHINGLES = ("dedup/sets/", "dedup/merge/sets-")
 Rows = npt.NDArray[np.int32]
 
 
@@ -75,8 +78,13 @@ def erase_removed(storage: Storage, published: Published) -> Erased:
         _bury(storage, path, published, documents)
     for path in retired:
         storage.delete(path)
-    # what rounds of *deduplicate* left and loose receipts hold no text, and spare a rerun work; `gc` takes them
-    gone = [path for path in garbage(storage, [published.path]) if path.split("/")[0] in (*DATA_FOLDERS, "tmp")]
+    # loose receipts and what rounds of *deduplicate* left spare a rerun work, and hold no text; `gc` takes them. But
+    # whoever has all shingle hashes of a text can guess it, word after word
+    gone = [
+        path
+        for path in garbage(storage, [published.path])
+        if path.split("/")[0] in (*DATA_FOLDERS, "tmp") or path.startswith(SHINGLES)
+    ]
     for path in gone:
         storage.delete(path)
     return Erased(documents, len(rows), tuple(retired), len(retired) + len(gone), published)

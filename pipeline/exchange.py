@@ -6,14 +6,17 @@ partitions: above FAN_OUT partitions, merging tasks come between. Each takes a s
 together, from FAN_OUT files and writes one file of them. At 15,000 tasks and partitions that is 3.5M reads instead of
 225M, and receipts tell rows by the stretch.
 
-Files are Arrow IPC with lz4: one record batch a partition, empty ones included, so that batch i is partition i.
+Files are Arrow IPC with lz4: one record batch a partition, empty ones included, so that batch i is partition i. Flipped
+bits pass lz4 unnoticed, so each batch carries a hash of its partition's number and records, checked when it is read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
 from tokenmill.dedup.radix import dealt
 from tokenmill.manifests.receipts import Output
@@ -23,6 +26,7 @@ from tokenmill.pipeline.storage import Storage
 FAN_OUT = 128
 #: What a partition should hold, in memory.
 PARTITION_BYTES = 256 << 20
+_HASH = b"xxh3-64"
 
 Columns = Mapping[str, npt.NDArray[np.generic]]
 
@@ -55,10 +59,10 @@ def write_partitions(
     schema = pa.schema([pa.field(column, _column(array[:0]).type) for column, array in columns.items()])
     with storage.temporary() as draft:
         with pa.ipc.new_file(draft.file, schema, options=_options()) as writer:
-            for end, count in zip(ends, counts, strict=True):
+            for index, (end, count) in enumerate(zip(ends, counts, strict=True)):
                 rows = order[end - count : end]
                 arrays = [_column(np.ascontiguousarray(array[rows])) for array in columns.values()]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                _write(writer, pa.RecordBatch.from_arrays(arrays, schema=schema), index)
         stored = draft.commit(path)
     if stretch == 1:
         return Output(name, stored.path, stored.bytes, stored.hash, {"rows": counts.tolist()})
@@ -67,26 +71,35 @@ def write_partitions(
 
 
 def merge_stretch(storage: Storage, path: str, outputs: Sequence[Output], first: int, partitions: int) -> Output:
-    """One file of the partitions first … first + partitions - 1 of several files; records keep their order."""
+    """One file of the partitions first … first + partitions - 1 of several files; records keep their order.
+
+    Raises:
+        ValueError: see `read_partition`.
+    """
     found: list[list[pa.RecordBatch]] = [[] for _ in range(partitions)]
     for output in outputs:
         if rows_in(output, first):
-            with storage.open(output.path) as file:
-                reader = pa.ipc.open_file(file)
+            with _opened(storage, output) as reader:
                 for index, batches in enumerate(found):
-                    batches.append(reader.get_batch(first + index))
-    schema = _schema_of(storage, outputs[0])
+                    batches.append(_batch(reader, output, first + index))
+    schema = found[0][0].schema if found[0] else _one_batch(storage, outputs[0], first).schema
     rows = []
     with storage.temporary() as draft:
         with pa.ipc.new_file(draft.file, schema, options=_options()) as writer:
-            for batches in found:
+            for index, batches in enumerate(found):
                 table = pa.Table.from_batches(batches, schema)
                 rows.append(table.num_rows)
                 batches.clear()
                 arrays = [_one_array(column) for column in table.columns]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                _write(writer, pa.RecordBatch.from_arrays(arrays, schema=schema), first + index)
         stored = draft.commit(path)
     return Output(outputs[0].name, stored.path, stored.bytes, stored.hash, {"rows": rows, "first": first})
+
+
+def has_partition(output: Output, index: int) -> bool:
+    """Whether a file has a partition, be it empty; one that was merged has a stretch of them."""
+    detail = output.detail
+    return "first" not in detail or 0 <= index - int(detail["first"]) < len(detail["rows"])
 
 
 def rows_in(output: Output, index: int) -> int:
@@ -101,18 +114,20 @@ def rows_in(output: Output, index: int) -> int:
 def read_partition(
     storage: Storage, outputs: Sequence[Output], index: int, columns: Sequence[str] | None = None
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Records of one partition in all files, file by file: arrays by column, or some. There must be a file at least."""
+    """Records of one partition in all files, file by file: arrays by column, or some.
+
+    One file at least must have the partition.
+
+    Raises:
+        ValueError: a file is gone or damaged; it is named, and what to do.
+    """
     batches: list[pa.RecordBatch] = []
     for output in outputs:
         if rows_in(output, index):
-            with storage.open(output.path) as file:
-                batch = pa.ipc.open_file(file).get_batch(index - int(output.detail.get("first", 0)))
-                batches.append(batch if columns is None else batch.select(list(columns)))
-    if batches:
-        table = pa.Table.from_batches(batches)
-    else:
-        schema = _schema_of(storage, outputs[0])
-        table = schema.empty_table().select(list(columns or schema.names))
+            batches.append(_one_batch(storage, output, index))
+    if not batches:
+        batches = [_one_batch(storage, next(output for output in outputs if has_partition(output, index)), index)]
+    table = pa.Table.from_batches(batches).select(list(columns or batches[0].schema.names))
     return {name: _array(table.column(name)) for name in table.column_names}
 
 
@@ -134,9 +149,48 @@ def _options() -> pa.ipc.IpcWriteOptions:
     return pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def _schema_of(storage: Storage, output: Output) -> pa.Schema:
-    with storage.open(output.path) as file:
-        return pa.ipc.open_file(file).schema
+@contextmanager
+def _opened(storage: Storage, output: Output) -> Iterator[pa.ipc.RecordBatchFileReader]:
+    """A file of a round; whatever goes wrong while it is read names it. Nothing but reading belongs inside."""
+    try:
+        with storage.open(output.path) as file:
+            yield pa.ipc.open_file(file)
+    except (pa.ArrowException, OSError, IndexError, ValueError) as error:
+        size = storage.sizes(output.path).get(output.path)
+        found = "it is not there" if size is None else f"it has {size} of the {output.bytes} bytes in its receipt"
+        raise ValueError(
+            f"cannot read {storage.url(output.path)}, which a round of deduplicate wrote: {error} ({found}); if it is "
+            "damaged, delete it and run again: only its task is done again"
+        ) from error
+
+
+def _batch(reader: pa.ipc.RecordBatchFileReader, output: Output, index: int) -> pa.RecordBatch:
+    """Partition `index` of an open file, whatever its first is. Raises when its bytes are not those written."""
+    batch, told = reader.get_batch_with_custom_metadata(index - int(output.detail.get("first", 0)))
+    batch.validate()  # that buffers are as long as they claim, before anything looks into them
+    stated, found = (told or {}).get(_HASH), _batch_hash(batch, index)
+    if stated != found:
+        raise ValueError(f"partition {index} hashes to {found.decode()}, it was written with {stated}")
+    return batch
+
+
+def _one_batch(storage: Storage, output: Output, index: int) -> pa.RecordBatch:
+    with _opened(storage, output) as reader:
+        return _batch(reader, output, index)
+
+
+def _write(writer: pa.ipc.RecordBatchFileWriter, batch: pa.RecordBatch, index: int) -> None:
+    writer.write_batch(batch, custom_metadata={_HASH: _batch_hash(batch, index)})
+
+
+def _batch_hash(batch: pa.RecordBatch, index: int) -> bytes:
+    """xxh3-64 (hex) of a partition's number, the names and types of its columns, and what they hold."""
+    described = [index, batch.num_rows, [(field.name, str(field.type)) for field in batch.schema]]
+    hasher = xxhash.xxh3_64(repr(described).encode())
+    for column in batch.columns:
+        flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+        hasher.update(flat.to_numpy(zero_copy_only=True))  # which refuses nulls: no round writes any
+    return hasher.hexdigest().encode()
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

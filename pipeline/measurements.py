@@ -17,7 +17,7 @@ from tokenmill.filters.repeated_lines import RULE, RepeatedLinesParams, repeated
 from tokenmill.filters.repeated_lines import VERSION as REPEATED_LINES_VERSION
 from tokenmill.filters.splitter import SplitTexts
 from tokenmill.manifests.schemas import CONTENT
-from tokenmill.pipeline.classifier_model import CLASSIFIERS, open_classifier
+from tokenmill.pipeline.classifier.model import CLASSIFIERS, open_classifier
 from tokenmill.pipeline.datatrove_adapter import COLUMNS, GUEST, guest_libraries, guest_measure, guest_params
 from tokenmill.pipeline.datatrove_adapter import VERSION as GUEST_VERSION
 from tokenmill.pipeline.groups import GROUPS, Group, Measured

@@ -6,7 +6,7 @@ from tokenmill.filters.bounds import Cut
 from tokenmill.manifests.balance import Balance
 from tokenmill.manifests.receipts import Output
 from tokenmill.pipeline.checks import receipts_in
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.steps.thresholds import noted_cut
 from tokenmill.pipeline.storage import Storage

@@ -24,7 +24,7 @@ from tokenmill.manifests.keyed import key64
 from tokenmill.pipeline.readers import is_sliceable
 from tokenmill.pipeline.readers.records import Piece, RawFile
 from tokenmill.pipeline.recipe import Recipe, Source, source_root
-from tokenmill.pipeline.recipe_file import RecipeFile
+from tokenmill.pipeline.recipe.file import RecipeFile
 
 PLAN = pa.schema(
     [

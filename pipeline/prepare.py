@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 from tokenmill.filters.labels import names_language
-from tokenmill.pipeline.classifier_model import CLASSIFIERS, open_classifier
+from tokenmill.pipeline.classifier.model import CLASSIFIERS, open_classifier
 from tokenmill.pipeline.datatrove_adapter import GUEST, check_step
 from tokenmill.pipeline.earlier_runs import earlier_parts
 from tokenmill.pipeline.language_model import Identifier, load_language_model
 from tokenmill.pipeline.plan import Part, find_files, plan_parts
-from tokenmill.pipeline.recipe_file import RecipeFile
+from tokenmill.pipeline.recipe.file import RecipeFile
 from tokenmill.pipeline.steps.pack import token_policy
 from tokenmill.pipeline.steps.publish import latest
 from tokenmill.pipeline.steps.tokenizer import read_tokenizer

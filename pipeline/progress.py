@@ -4,18 +4,44 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LINES = 5.0
+_BAR_WIDTH = 20
+
+
+@dataclass(frozen=True)
+class Now:
+    """What else there is to say of a step.
+
+    Attributes:
+        running: tasks that were handed to workers and are not back.
+        failed: tasks that failed.
+        round: of a step whose rounds become known one after another, the one it is in, in plain words; more may come.
+    """
+
+    running: int = 0
+    failed: int = 0
+    round: str = ""
+
+    def told(self) -> str:
+        """It in words; "" where there is nothing to say."""
+        running = f"{self.running:,} running" if self.running else ""
+        failed = f"{self.failed:,} failed" if self.failed else ""
+        return "; ".join(filter(None, (failed, self.round, running)))
+
+
+NOTHING_MORE = Now()
 
 
 class Reporter(Protocol):
     """Told how far each step is."""
 
-    def step(self, name: str, done: int, total: int) -> None:
+    def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
         """`done` of `total` tasks of a step are done."""
 
     def say(self, line: str) -> None:
@@ -25,7 +51,7 @@ class Reporter(Protocol):
 class Quiet:
     """Shows nothing."""
 
-    def step(self, name: str, done: int, total: int) -> None:
+    def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
         """See Reporter."""
 
     def say(self, line: str) -> None:
@@ -39,11 +65,14 @@ class Bars:
         self._progress = progress
         self._bars: dict[str, object] = {}
 
-    def step(self, name: str, done: int, total: int) -> None:
+    def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
         """See Reporter."""
+        # while more rounds may come, nobody knows how much is left, and the bar says so
+        known = None if now.round else total
         if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=total)
-        self._progress.update(self._bars[name], completed=done, total=total)  # type: ignore[arg-type]
+            self._bars[name] = self._progress.add_task(name, total=known, count="", now="")
+        told = {"count": f"{done:,}/{total:,}", "now": now.told()}
+        self._progress.update(self._bars[name], completed=done, total=known, **told)  # type: ignore[arg-type]
 
     def say(self, line: str) -> None:
         """See Reporter."""
@@ -56,12 +85,14 @@ class Lines:
     def __init__(self) -> None:
         self._said: dict[str, float] = {}
 
-    def step(self, name: str, done: int, total: int) -> None:
+    def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
         """See Reporter."""
-        now = time.monotonic()
-        if done == total or now - self._said.get(name, -_SECONDS_BETWEEN_LINES) >= _SECONDS_BETWEEN_LINES:
-            self._said[name] = now
-            self.say(f"{name}: {done}/{total}")
+        clock = time.monotonic()
+        ends = done == total and not now.round
+        if ends or clock - self._said.get(name, -_SECONDS_BETWEEN_LINES) >= _SECONDS_BETWEEN_LINES:
+            self._said[name] = clock
+            told = now.told()
+            self.say(f"{name}: {done}/{total}" + (f"; {told}" if told else ""))
 
     def say(self, line: str) -> None:
         """See Reporter."""
@@ -78,12 +109,18 @@ def reporter(quiet: bool = False) -> Iterator[Reporter]:
     if not console.is_terminal:
         yield Lines()
         return
-    columns = (
+    with bars(console) as progress:
+        yield Bars(progress)
+
+
+def bars(console: Console) -> Progress:
+    """What `Bars` are shown by."""
+    return Progress(
         TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(_BAR_WIDTH),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}", markup=False),
+        console=console,
     )
-    with Progress(*columns, console=console) as progress:
-        yield Bars(progress)

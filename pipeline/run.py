@@ -1,123 +1,53 @@
 """The run: plan, then the steps in order, each on an executor, each task only when its receipt is not there."""
 
 import json
-import resource
-import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tokenmill.filters.bounds import Cut
 from tokenmill.filters.percentiles import Counts
 from tokenmill.manifests.receipts import Output, Receipt
-from tokenmill.pipeline.book import Book, Known, PendingError, TaskRun
+from tokenmill.pipeline.book import Book, PendingError, TaskRun
 from tokenmill.pipeline.dedup_rounds.driver import find_edges, groups_of_run
 from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask
 from tokenmill.pipeline.dedup_rounds.finish import finish
+from tokenmill.pipeline.dedup_rounds.summary import standing
 from tokenmill.pipeline.earlier_runs import earlier_parts
 from tokenmill.pipeline.executors import Executor, Failed
 from tokenmill.pipeline.line_scopes import count_run
 from tokenmill.pipeline.plan import Part
-from tokenmill.pipeline.progress import Reporter
-from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.recipe_file import RecipeFile
+from tokenmill.pipeline.progress import Now, Reporter
+from tokenmill.pipeline.recipe.file import RecipeFile
 from tokenmill.pipeline.removals import request_paths
-from tokenmill.pipeline.steps.annotate import run_annotate
-from tokenmill.pipeline.steps.ingest import Skips, read_skips, run_ingest
+from tokenmill.pipeline.round_progress import PLANNED, RoundProgress
+from tokenmill.pipeline.steps.ingest import Skips, read_skips
 from tokenmill.pipeline.steps.pack import run_pack
 from tokenmill.pipeline.steps.publish import Published, publish
-from tokenmill.pipeline.steps.repeated_lines import InScope, run_count, run_gather
-from tokenmill.pipeline.steps.select import run_select
-from tokenmill.pipeline.steps.thresholds import PartCount, count_part, percentile_bounds, run_thresholds
+from tokenmill.pipeline.steps.repeated_lines import InScope
+from tokenmill.pipeline.steps.thresholds import PartCount, percentile_bounds, run_thresholds
 from tokenmill.pipeline.steps.tokenizer import run_tokenizer
 from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tasks import (
+    GlobalItem,
+    PartItem,
+    Report,
+    Shared,
+    count_task,
+    global_task,
+    outputs_of,
+    part_task,
+)
 from tokenmill.pipeline.units import Unit, assign_units
 
 PART_STEPS = ("ingest", "annotate", "select")
-#: Written when a run begins: how many tasks its steps have.
-PLANNED = "logs/planned.json"
 
 
 class RunFailedError(RuntimeError):
     """Tasks failed; the others are done and have receipts, so a rerun does only what failed."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What every task of a run gets."""
-
-    recipe: Recipe
-    storage: Storage
-
-
-@dataclass(frozen=True)
-class PartItem:
-    """A part to take through *ingest*, *annotate* and, once all percentiles are cuts, *select*."""
-
-    part: Part
-    known: Known
-    skips: Skips
-    thresholds: Mapping[str, Cut | None] | None
-    scope: InScope | None = None  # where its source has a filter `repeated_lines`
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a task hands back: receipts, never documents."""
-
-    receipts: tuple[Receipt, ...]
-    seconds: Mapping[str, float]
-    host: str = field(default_factory=socket.gethostname)
-    max_rss_bytes: int = field(default_factory=lambda: peak_rss_bytes())
-
-
-def peak_rss_bytes() -> int:
-    """Most memory that this process held at once, and with it the largest of its children (the extraction host)."""
-    return sum(resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-
-
-def part_task(shared: Shared, item: PartItem, dry: bool = False) -> Report:
-    """Take one part through its steps, or to where its lines are counted."""
-    run = TaskRun(shared.storage, item.known, dry)
-    source = shared.recipe.source(item.part.source)
-    ingested = run_ingest(run, source, item.part, item.skips)
-    if item.scope is not None and item.scope.sums is None:
-        run_annotate(run, shared.recipe, source, item.part, ingested)
-        run_count(run, source, item.part, item.scope, outputs_of(run.receipts))
-        return Report(tuple(run.receipts), run.seconds)
-    gathered = run_gather(run, source, item.part, item.scope) if item.scope is not None else None
-    run_annotate(run, shared.recipe, source, item.part, ingested, gathered)
-    if item.thresholds is not None:
-        run_select(run, shared.recipe, source, item.part, outputs_of(run.receipts), item.thresholds)
-    return Report(tuple(run.receipts), run.seconds)
-
-
-def count_task(shared: Shared, item: PartCount) -> dict[str, Counts]:
-    """Count the values of one part for the *thresholds* step; leaves no receipt."""
-    return count_part(shared.storage, item)
-
-
-@dataclass(frozen=True)
-class GlobalItem:
-    """A global step's arguments."""
-
-    function: Callable[..., Any]
-    known: Known
-    arguments: tuple[Any, ...]
-
-
-def global_task(shared: Shared, item: GlobalItem, dry: bool = False) -> Report:
-    """Run one global step, or pack one unit."""
-    run = TaskRun(shared.storage, item.known, dry)
-    item.function(run, shared.recipe, *item.arguments)
-    return Report(tuple(run.receipts), run.seconds)
-
-
-def outputs_of(receipts: Iterable[Receipt]) -> dict[str, Output]:
-    """Outputs of several receipts by name."""
-    return {output.name: output for receipt in receipts for output in receipt.outputs}
 
 
 @dataclass
@@ -133,6 +63,7 @@ class Run:
         self.shared = Shared(self.recipe_file.recipe, self.storage)
         self.book = Book(self.storage)
         self.log: list[dict[str, Any]] = []
+        self.planned: dict[str, int] = {}
 
     def go(self, parts: Sequence[Part]) -> Published:
         """All steps, then publish. Raises RunFailedError naming every task that failed."""
@@ -146,8 +77,8 @@ class Run:
     def _go(self, parts: Sequence[Part]) -> Published:
         recipe = self.shared.recipe
         self.book.load()
-        planned = dict.fromkeys(PART_STEPS[::2], len(parts))
-        self.storage.write(PLANNED, json.dumps(planned).encode())
+        self.planned = dict.fromkeys(PART_STEPS[::2], len(parts))
+        self.storage.write(PLANNED, json.dumps(self.planned).encode())
         skips = read_skips(self.storage)
         lines, counted = self._lines(parts, skips)
         if any(percentile_bounds(source) for source in recipe.sources):
@@ -198,7 +129,10 @@ class Run:
             found = self._parts(inside, skips, None, ("count_lines",), told)
             return {key: receipts[-1] for key, receipts in found.items()}
 
-        return count_run(self.shared.recipe, parts, count, self._round)
+        progress = RoundProgress(self.storage, self.reporter, "lines", self.planned)
+        counted = count_run(self.shared.recipe, parts, count, partial(self._round, progress))
+        progress.end()
+        return counted
 
     def _thresholds(
         self, parts: Sequence[Part], measured: Mapping[str, list[Receipt]]
@@ -235,13 +169,21 @@ class Run:
         """Receipts to publish, and those of the rounds that led to them."""
         earlier = earlier_parts(self.shared.recipe, self.storage)
         groups = groups_of_run(self.shared.recipe, parts, by_part, tables, earlier)
-        context = Context(self.shared.recipe, groups, self._round, dict(units))
-        return finish(context, find_edges(context)), context.receipts
+        progress = RoundProgress(self.storage, self.reporter, "deduplicate", self.planned)
+        context = Context(self.shared.recipe, groups, partial(self._round, progress), dict(units))
+        done = standing(context, self.book.known)
+        if done is not None:
+            self.reporter.step("deduplicate", len(done) - 1, len(done) - 1)
+            return done, [receipt for receipt in self.book.known.values() if receipt.step.startswith("dedup_")]
+        deduplicated = finish(context, find_edges(context))
+        progress.end()
+        return deduplicated, context.receipts
 
-    def _round(self, step: str, tasks: Sequence[RoundTask]) -> list[Receipt]:
+    def _round(self, progress: RoundProgress, step: str, tasks: Sequence[RoundTask]) -> list[Receipt]:
         """Submit a round of *deduplicate* or of counted lines; see `dedup_rounds.edges.Submit`."""
         items = [GlobalItem(task.function, self.book.of_task(task.name), task.arguments) for task in tasks]
-        reports = self._all(global_task, items, [f"{step} of {task.name}" for task in tasks], [step])
+        show = progress.begin(len(tasks), sum(receipt.step == step for receipt in self.book.known.values()))
+        reports = self._all(global_task, items, [f"{step} of {task.name}" for task in tasks], [step], show)
         return [report.receipts[0] for report in reports]
 
     def _one(self, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Receipt:
@@ -283,35 +225,53 @@ class Run:
         return [receipt for report in reports for receipt in report.receipts]
 
     def _all(
-        self, function: Callable[..., Report], items: Sequence[Any], names: Sequence[str], steps: Sequence[str]
+        self,
+        function: Callable[..., Report],
+        items: Sequence[Any],
+        names: Sequence[str],
+        steps: Sequence[str],
+        reporter: Reporter | None = None,
     ) -> list[Report]:
         """Run what has no receipts yet; show progress; raise when any failed, after the others are done."""
         reports: list[Report | None] = [self._if_done(function, item) for item in items]
         pending = [index for index, report in enumerate(reports) if report is None]
         failed: list[str] = []
-        done = len(items) - len(pending)
-        self._show(steps, done, len(items))
-        for at, result in self.executor.map(function, self.shared, [items[index] for index in pending]):
+        done, running = len(items) - len(pending), 0
+
+        def show() -> None:
+            for step in steps:
+                (reporter or self.reporter).step(step, done, len(items), Now(running, len(failed)))
+
+        def handed() -> Iterator[Any]:
+            nonlocal running
+            for index in pending:
+                running += 1
+                show()
+                yield items[index]
+
+        show()
+        for at, result in self.executor.map(function, self.shared, handed()):
             index = pending[at]
+            running -= 1
+            self._note(names[index], result)
             if isinstance(result, Failed):
                 failed.append(f"{names[index]}: {result.error}")
-                self.log.append({"task": names[index], "error": result.error, "trace": result.trace})
-                continue
-            reports[index] = result
-            for receipt in result.receipts:
-                self.book.add(receipt)
-            self.log.append(
-                {
-                    "task": names[index],
-                    "seconds": dict(result.seconds),
-                    "host": result.host,
-                    "max_rss_bytes": result.max_rss_bytes,
-                }
-            )
-            done += 1
-            self._show(steps, done, len(items))
+            else:
+                reports[index] = result
+                done += 1
+            show()
         self._raise_if(failed, len(items), steps)
         return [report for report in reports if report is not None]
+
+    def _note(self, name: str, result: Report | Failed) -> None:
+        """Put a task that came back into the log, and its receipts into the book."""
+        if isinstance(result, Failed):
+            self.log.append({"task": name, "error": result.error, "trace": result.trace})
+            return
+        for receipt in result.receipts:
+            self.book.add(receipt)
+        used = {"seconds": dict(result.seconds), "host": result.host, "max_rss_bytes": result.max_rss_bytes}
+        self.log.append({"task": name, **used})
 
     def _raise_if(self, failed: Sequence[str], total: int, steps: Sequence[str]) -> None:
         if failed:
@@ -327,7 +287,3 @@ class Run:
             return function(self.shared, item, True)
         except PendingError:
             return None
-
-    def _show(self, steps: Sequence[str], done: int, total: int) -> None:
-        for step in steps:
-            self.reporter.step(step, done, total)

@@ -13,7 +13,7 @@ from tokenmill.manifests.audit import STEPS
 from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.pipeline.book import Book
 from tokenmill.pipeline.erase import tombstones
-from tokenmill.pipeline.run import PLANNED
+from tokenmill.pipeline.round_progress import PLANNED, round_told
 from tokenmill.pipeline.steps.publish import Published, latest, versions
 from tokenmill.pipeline.storage import Storage
 
@@ -34,11 +34,12 @@ def status_of(storage: Storage) -> dict[str, Any]:
     book = Book(storage)
     book.load()
     done = Counter(receipt.step for receipt in book.known.values())
-    order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "pack"]
+    order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "copies", "pack"]
     planned = json.loads(storage.read(PLANNED)) if PLANNED in storage.sizes("logs") else {}
     return {
         "steps": {step: done[step] for step in order if done[step]},
-        "planned": planned,
+        "planned": {step: tasks for step, tasks in planned.items() if step != "round"},
+        "round": round_told(planned, done),
         "versions": versions(storage),
         "erased": tombstones(storage),
     }

@@ -1,7 +1,7 @@
 """Parquet tables of a part: written row group by row group, read back the same way.
 
 Row group i of every table of a part holds the same rows. The writer gets whole row groups, so a file's bytes depend on
-the rows alone, never on how they arrived.
+the rows alone, never on how they arrived. Every page has a CRC-32, checked when it is read: flipped bits pass zstd.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,6 +33,7 @@ class TableWriter:
             use_dictionary=False,  # a row group has few rows: zstd does as well on what repeats, better on what doesn't
             write_statistics=True,
             store_schema=True,
+            write_page_checksum=True,
         )
         self.rows = 0
 
@@ -75,23 +76,48 @@ def write_table(storage: Storage, name: str, path: str, table: pa.Table) -> Outp
 
 
 def read_table(storage: Storage, path: str, columns: list[str] | None = None) -> pa.Table:
-    """The whole table, or some columns of it."""
-    with storage.open(path) as file:
-        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+    """The whole table, or some columns of it. Raises ValueError naming a file that is damaged."""
+    with storage.open(path) as file, _named(storage, path):
+        opened = pq.ParquetFile(file, page_checksum_verification=True)
+        return _whole(opened.read(columns=columns, use_threads=False), opened.metadata.num_rows)
 
 
 @contextmanager
 def open_groups(storage: Storage, path: str) -> Iterator["GroupReader"]:
-    """Row groups of a table, read one at a time."""
+    """Row groups of a table, read one at a time. Raises ValueError naming a damaged file, here or in `read`."""
     with storage.open(path) as file:
-        yield GroupReader(pq.ParquetFile(file))
+        with _named(storage, path):
+            opened = pq.ParquetFile(file, page_checksum_verification=True)
+        yield GroupReader(opened, storage, path)
+
+
+@contextmanager
+def _named(storage: Storage, path: str) -> Iterator[None]:
+    """Name the file in what goes wrong while it is read. Nothing but reading belongs inside."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"cannot read {storage.url(path)}: {error}; if it is damaged (`tokenmill verify` says which files of a run "
+            "are), delete it and run that run's recipe again: its task writes it anew"
+        ) from error
+
+
+def _whole(table: pa.Table, rows: int) -> pa.Table:
+    """The table, if it has so many rows: a damaged page header, which no CRC covers, may say that a page has none."""
+    if table.num_rows != rows:
+        raise pa.ArrowInvalid(f"{table.num_rows} rows were found, the footer says {rows}")
+    table.validate()
+    return table
 
 
 class GroupReader:
     """Row groups of an open Parquet file."""
 
-    def __init__(self, file: pq.ParquetFile) -> None:
+    def __init__(self, file: pq.ParquetFile, storage: Storage, path: str) -> None:
         self._file = file
+        self._storage = storage
+        self._path = path
 
     def __len__(self) -> int:
         return int(self._file.num_row_groups)
@@ -109,7 +135,9 @@ class GroupReader:
     def read(self, index: int | range, columns: list[str] | None = None) -> pa.RecordBatch:
         """Row group `index`, or several in a row, as one record batch."""
         groups = [index] if isinstance(index, int) else list(index)
-        table = self._file.read_row_groups(groups, columns=columns, use_threads=False)
+        with _named(self._storage, self._path):
+            table = self._file.read_row_groups(groups, columns=columns, use_threads=False)
+            _whole(table, sum(self._file.metadata.row_group(group).num_rows for group in groups))
         return pa.RecordBatch.from_arrays(
             [one_chunk(column) for column in table.columns],
             schema=table.schema,

@@ -6,15 +6,13 @@ named. No raw file and no model is looked at.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from itertools import chain
+from typing import Any
 
 from tokenmill.filters.urls import url_key
-from tokenmill.pipeline.kept import NONE_REMOVED, removed_rows
 from tokenmill.pipeline.opened import OpenedRun
 from tokenmill.pipeline.opened_units import OpenedUnits
 from tokenmill.pipeline.removals import (
@@ -24,18 +22,16 @@ from tokenmill.pipeline.removals import (
     question,
     request_paths,
     rows_of,
-    urls_named,
     write_request,
 )
 from tokenmill.pipeline.run import Run
+from tokenmill.pipeline.scan import scan
 from tokenmill.pipeline.steps.pack import run_pack
 from tokenmill.pipeline.steps.publish import Published, publish
-from tokenmill.pipeline.steps.takedown import copies_in, of_own_keepers, run_takedown, standing_hash
-from tokenmill.pipeline.tables import read_table
+from tokenmill.pipeline.steps.takedown import run_takedown, standing_hash
+from tokenmill.pipeline.takedown_find import InUnit, Named, RowSets, copies_of, named_in, not_taken_down, union_of
 from tokenmill.pipeline.why import IDENTITY
 
-#: Rows by part key.
-Rows = Mapping[str, set[int]]
 #: What is unknown, of which so many are named in a message.
 _SHOWN = 20
 
@@ -107,12 +103,12 @@ def remove(run: Run, opened: OpenedRun, units: OpenedUnits, asked: Asked) -> Out
         ValueError: documents, URLs or domains that the run does not have, listed; nothing was written.
     """
     storage = run.storage
-    rows = rows_asked(opened, asked)
-    keepers = _keepers(opened, units, rows)
-    entries = _documents(opened, units, rows)
+    entries, keepers = _looked_up(run, opened, units, asked)
     if asked.copies:
-        entries += _documents(opened, units, keepers)
-    entries += _copies(opened, units, {name for _, name, _ in entries})
+        entries += keepers
+    copies = (storage, rows_of(name for _, name, _ in entries))
+    for found in _scan(run, "look for copies", copies_of, copies, _units_of(units, {}, everywhere=True)):
+        entries += found
     entries += [*(("url", url, None) for url in asked.urls), *(("domain", name, None) for name in asked.domains)]
     before = listed(storage)
     new = [entry for entry in entries if entry_key(*entry[:2]) not in before]
@@ -122,7 +118,7 @@ def remove(run: Run, opened: OpenedRun, units: OpenedUnits, asked: Asked) -> Out
     packed, published = apply(run, units)
     return Outcome(
         sum(kind == "document" for kind, _, _ in new),
-        () if asked.copies else tuple(sorted(f"{part}:{row}" for part, found in keepers.items() for row in found)),
+        () if asked.copies else tuple(sorted(name for _, name, _ in keepers)),
         request,
         tuple(packed),
         len(units.units),
@@ -146,85 +142,51 @@ def apply(run: Run, units: OpenedUnits) -> tuple[list[str], Published]:
     return sorted(packed), publish(run.storage, recipe_file.recipe, recipe_file.text, units.parts, receipts)
 
 
-def rows_asked(opened: OpenedRun, asked: Asked) -> dict[str, set[int]]:
-    """Every row that is named, by part key. Raises ValueError listing what the run does not have."""
-    wanted: dict[str, set[int]] = defaultdict(set)
-    for name in asked.ids:
-        key, _, number = name.partition(":")
-        wanted[key].add(int(number))
+def _looked_up(run: Run, opened: OpenedRun, units: OpenedUnits, asked: Asked) -> tuple[list[Entry], list[Entry]]:
+    """Entries of the documents named; and of those that stay, of which named ones were removed as duplicates.
+
+    Raises ValueError listing what the run does not have.
+    """
+    rows, missing = _rows_of_ids(opened, asked.ids)
     page = question(asked.urls, asked.domains)
-    found: dict[str, set[int]] = {}
-    hits: set[str] = set()
-    for parts in opened.parts.values():
-        for key, part in parts.items():
-            rows = {row for row in wanted[key] if row < part.balances["ingest"].taken.documents}
-            wanted[key] -= rows
-            if page.names_urls:
-                documents = part.tables["documents"]
-                urls = read_table(opened.storage, documents.path, ["url"]).column(0).to_pylist()
-                named = [row for row, hit in enumerate(urls_named(urls, page)) if hit]
-                hits |= {urls[row] for row in named}
-                rows |= set(named)
-            if rows:
-                found[key] = rows
-    missing = [f"{key}:{row}" for key, left in wanted.items() for row in left]
-    missing += _without_page(asked, sorted(hits))
+    items = _units_of(units, rows, everywhere=page.names_urls)
+    found: list[Named] = _scan(run, "look for pages", named_in, (run.storage, page), items)
+    hits = frozenset[str]().union(*(named.hits for named in found))
+    missing += [url for url in asked.urls if url_key(url) not in hits]
+    missing += [domain for domain in asked.domains if domain not in hits]
     if missing:
         raise ValueError(f"not in this run, so nothing was removed: {_list(sorted(missing))}")
-    return found
+    rows = union_of(named.rows for named in found)
+    others = union_of(named.keepers for named in found)
+    keepers = {key: left for key, some in others.items() if (left := some - rows.get(key, set()))}
+    standing = _scan(run, "look for keepers", not_taken_down, run.storage, _units_of(units, keepers))
+    return [entry for named in found for entry in named.entries], list(chain.from_iterable(standing))
 
 
-def _without_page(asked: Asked, hits: Sequence[str]) -> list[str]:
-    """The URLs and domains that none of the pages found answers to."""
-    keys = {url_key(url) for url in hits}
-    missing = [url for url in asked.urls if url_key(url) not in keys]
-    for domain in asked.domains:
-        if not any(urls_named(hits, question(domains=(domain,)))):
-            missing.append(domain)
-    return missing
+def _rows_of_ids(opened: OpenedRun, ids: Sequence[str]) -> tuple[dict[str, set[int]], list[str]]:
+    """Rows by part key, and the identities that the run does not have."""
+    parts = {key: part for found in opened.parts.values() for key, part in found.items()}
+    rows: dict[str, set[int]] = defaultdict(set)
+    missing = []
+    for name in ids:
+        key, _, row = name.partition(":")
+        if key in parts and int(row) < parts[key].balances["ingest"].taken.documents:
+            rows[key].add(int(row))
+        else:
+            missing.append(name)
+    return dict(rows), missing
 
 
-def _documents(opened: OpenedRun, units: OpenedUnits, rows: Rows) -> list[Entry]:
-    """Entries of documents; with their content hash when *pack* would take them."""
-    entries: list[Entry] = []
-    for key, wanted in rows.items():
-        unit = units.units[units.unit_of[key]]
-        tables = unit.tables[key]
-        standing = read_table(opened.storage, tables["decisions"].path, ["kept"]).column(0).to_numpy().copy()
-        standing[removed_rows(read_table(opened.storage, unit.ledger.path)).get(key, NONE_REMOVED)] = False
-        hashes = read_table(opened.storage, tables["signals/hashes"].path, ["content_hash"]).column(0)
-        for row in sorted(wanted):
-            entries.append(("document", f"{key}:{row}", hashes[row].as_py() if standing[row] else None))
-    return entries
+def _units_of(units: OpenedUnits, rows: RowSets, everywhere: bool = False) -> list[InUnit]:
+    """The units that hold the rows, or all, each with its own."""
+    of_unit: dict[str, dict[str, set[int]]] = {name: {} for name in units.units} if everywhere else {}
+    for key, found in rows.items():
+        of_unit.setdefault(units.unit_of[key], {})[key] = found
+    return [InUnit(units.units[name], found, units.takedown.get(name)) for name, found in sorted(of_unit.items())]
 
 
-def _keepers(opened: OpenedRun, units: OpenedUnits, rows: Rows) -> dict[str, set[int]]:
-    """The documents of which named ones were removed as duplicates, and that are neither named nor taken down."""
-    keepers: dict[str, set[int]] = defaultdict(set)
-    for name in sorted({units.unit_of[key] for key in rows}):
-        ledger = of_own_keepers(read_table(opened.storage, units.units[name].ledger.path))
-        for part in units.units[name].parts:
-            mine = ledger.filter(pc.equal(ledger.column("removed_part"), part.key))
-            asked = pc.is_in(mine.column("removed_row"), pa.array(rows.get(part.key, ()), pa.int32()))
-            for row in mine.filter(asked).select(["keeper_part", "keeper_row"]).to_pylist():
-                keepers[row["keeper_part"]].add(row["keeper_row"])
-    for output in units.takedown.values():
-        for row in read_table(opened.storage, output.path, ["part", "row"]).to_pylist():
-            keepers[row["part"]].discard(row["row"])
-    return {key: left for key, found in keepers.items() if (left := found - set(rows.get(key, ())))}
-
-
-def _copies(opened: OpenedRun, units: OpenedUnits, names: set[str]) -> list[Entry]:
-    """What the ledger removed for these documents; it stays out, whatever later runs make of their duplicates."""
-    keepers = rows_of(names)
-    entries: list[Entry] = []
-    for unit in units.units.values():
-        ledger = read_table(opened.storage, unit.ledger.path)
-        for row in copies_in(ledger, keepers).to_pylist():
-            name = f"{row['removed_part']}:{row['removed_row']}"
-            if name not in names:
-                entries.append(("copy", name, None))
-    return entries
+def _scan(run: Run, name: str, function: Callable[[Any, InUnit], Any], shared: Any, items: list[InUnit]) -> list[Any]:
+    return scan(run.executor, run.reporter, name, function, shared, items)
 
 
 def _list(names: Sequence[str]) -> str:

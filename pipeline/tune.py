@@ -19,7 +19,7 @@ from tokenmill.filters.bounds import Cut
 from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.pipeline.opened import OpenedPart, OpenedRun
 from tokenmill.pipeline.recipe import Language, Recipe, Source
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.select import decide_part, select_balance, settled_bounds, tables_read
 from tokenmill.pipeline.steps.thresholds import count_part, find_cuts, percentile_bounds
 from tokenmill.pipeline.tables import open_groups

@@ -17,11 +17,14 @@ from tokenmill.filters.urls import url_key
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline.copies import stratum_with_copies
-from tokenmill.pipeline.look import Seen, explained, seen_at, visible
+from tokenmill.pipeline.look import seen_at
 from tokenmill.pipeline.opened import OpenedRun
 from tokenmill.pipeline.opened_units import OpenedUnits
+from tokenmill.pipeline.removals import host_of, rows_near
+from tokenmill.pipeline.scan import Opening, scan_soon
+from tokenmill.pipeline.seen import Seen, explained, visible
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tables import read_table
+from tokenmill.pipeline.tables import open_groups, read_table
 
 IDENTITY = re.compile(r"(?P<part>[0-9a-f]{16}):(?P<row>\d+)")
 _PIECES_SHOWN = 8
@@ -36,8 +39,8 @@ class Fate:
         source: its source.
         seen: where it is from, and what *ingest* and *select* decided.
         known_as: URL, or repository and path, as people know it; "" where it has none.
-        removal: its row of the ledger, when deduplication removed it, and `keeper_place` where the keeper is
-            of this run.
+        removal: its row of the ledger, when deduplication removed it; where the keeper is of this run with
+            `keeper_place` and `keeper_erased`.
         takedown: its row of the takedown table.
         erased: it had a text, which was erased after its takedown.
         cluster: its row of the clusters table, when it is like others.
@@ -63,13 +66,14 @@ class Fate:
         return f"{self.seen.part}:{self.seen.row}"
 
 
-def find_documents(run: OpenedRun, asked: str) -> list[tuple[str, str, int]]:
+def find_documents(run: OpenedRun, asked: str, opening: Opening) -> list[tuple[str, str, int]]:
     """Source, part and row of every document that is meant.
 
     Args:
         run: the run.
         asked: "part:row", a URL (scheme, port, "www." and fragment do not count), a path inside a repository,
             "repository/path".
+        opening: opens what the parts are looked into by where that takes long; an identity needs none.
 
     Raises:
         ValueError: there is none; the message says what was looked for, and where.
@@ -80,34 +84,43 @@ def find_documents(run: OpenedRun, asked: str) -> list[tuple[str, str, int]]:
             if match["part"] in parts:
                 return [(source, match["part"], int(match["row"]))]
         raise ValueError(f"no part {match['part']} in this run, so no document {asked}")
-    found = [
-        (source, key, row)
-        for source, parts in run.parts.items()
-        for key, part in parts.items()
-        for row in _rows_named(run.storage, part.tables["documents"], asked)
-    ]
+    names = [(source, key) for source, parts in run.parts.items() for key in parts]
+    documents = [run.parts[source][key].tables["documents"] for source, key in names]
+    rows = scan_soon(opening, "look for it", rows_named, (run.storage, asked), documents)
+    found = [(*name, row) for name, some in zip(names, rows, strict=True) for row in some]
     if not found:
-        total = sum(len(parts) for parts in run.parts.values())
         raise ValueError(
-            f"no document {asked!r}: it is no identity (such as 0123456789abcdef:17), and no document of the {total} "
-            "parts has it as its URL, its path or its repository/path"
+            f"no document {asked!r}: it is no identity (such as 0123456789abcdef:17), and no document of the "
+            f"{len(names)} parts has it as its URL, its path or its repository/path"
         )
     return found
 
 
-def _rows_named(storage: Storage, documents: Output, asked: str) -> list[int]:
-    """Rows with that URL, or with that path where it can be no URL."""
-    if "://" in asked:
-        urls = pc.fill_null(read_table(storage, documents.path, ["url"]).column(0), "")
-        key = url_key(asked)
-        host = key.split("/")[0]
-        # a plain search first, a hundred times as fast; a host in Punycode may be written otherwise in a URL
-        near = pc.match_substring(urls, "" if "xn--" in host else host, ignore_case=True)
-        return [row for row in np.flatnonzero(near.to_numpy()).tolist() if url_key(urls[row].as_py()) == key]
-    table = read_table(storage, documents.path, ["url", "repository", "path"])
-    joined = pc.binary_join_element_wise(table.column("repository"), table.column("path"), "/")
-    names = (table.column("url"), table.column("path"), joined)
-    hits = [pc.fill_null(pc.equal(column, asked), False).to_numpy() for column in names]
+def rows_named(asked: tuple[Storage, str], documents: Output) -> list[int]:
+    """Rows with that URL, or with that path where it can be no URL; a row group in memory at a time."""
+    storage, name = asked
+    columns = ["url"] if "://" in name else ["url", "repository", "path"]
+    rows: list[int] = []
+    first_row = 0
+    with open_groups(storage, documents.path) as groups:
+        for index in range(len(groups)):
+            batch = groups.read(index, columns)
+            hits = _with_url(batch, name) if len(columns) == 1 else _with_path(batch, name)
+            rows += [first_row + row for row in hits]
+            first_row += batch.num_rows
+    return rows
+
+
+def _with_url(batch: pa.RecordBatch, url: str) -> list[int]:
+    urls, key = batch.column("url"), url_key(url)
+    rows = rows_near(urls, [host_of(url)]).tolist()
+    return [row for row in rows if url_key(urls[row].as_py()) == key]
+
+
+def _with_path(batch: pa.RecordBatch, name: str) -> list[int]:
+    joined = pc.binary_join_element_wise(batch.column("repository"), batch.column("path"), "/")
+    columns = (batch.column("url"), batch.column("path"), joined)
+    hits = [pc.fill_null(pc.equal(column, name), False).to_numpy(zero_copy_only=False) for column in columns]
     return [int(row) for row in np.flatnonzero(np.logical_or.reduce(hits))]
 
 
@@ -129,8 +142,7 @@ def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int
             found = [piece for shard in shards for piece in _pieces(run.storage, shard, part, row)]
             pieces = tuple(sorted(found, key=lambda piece: piece["start"]))
     if removal is not None and removal.get("keeper_run") is None:
-        keeper = {"keeper_place": place_of(run, units, removal["keeper_part"], removal["keeper_row"])}
-        removal = {**removal, **keeper}
+        removal = {**removal, **_of_keeper(run, units, removal["keeper_part"], removal["keeper_row"])}
     return Fate(
         source,
         seen,
@@ -143,6 +155,12 @@ def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int
         stratum,
         pieces or (),
     )
+
+
+def _of_keeper(run: OpenedRun, units: OpenedUnits, part: str, row: int) -> dict[str, Any]:
+    """Where a keeper of this run is from, and whether its text was erased: then signatures decided, not texts."""
+    keeper = seen_at(run, units.units[units.unit_of[part]].source, part, row)
+    return {"keeper_place": place_of(run, units, part, row), "keeper_erased": keeper.text is None}
 
 
 def _row_of(
@@ -241,7 +259,8 @@ def _removed(removal: Mapping[str, Any]) -> str:
     keeper = f"{removal['keeper_part']}:{removal['keeper_row']}  {visible(removal['keeper_place'], 400)}"
     if removal["kind"] == "exact":
         return f"removed as an exact duplicate of {keeper}"
-    return f"removed as a {removal['kind']} duplicate, similarity {removal['similarity']:.3f}, of {keeper}"
+    erased = "; its text was erased, so the signatures decided" if removal["keeper_erased"] else ""
+    return f"removed as a {removal['kind']} duplicate, similarity {removal['similarity']:.3f}, of {keeper}{erased}"
 
 
 def as_json(fate: Fate) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_the_commands_of_the_table_exist():
 
 
 def test_the_recipe_shown_is_valid():
-    from tokenmill.pipeline.recipe_file import load_recipe
+    from tokenmill.pipeline.recipe.file import load_recipe
 
     text = next(text for kind, text in BLOCKS if kind == "yaml")
     assert load_recipe(text, "README.md", {}).recipe.name == "example"

@@ -1,19 +1,14 @@
 """The second half of *deduplicate*: from verified edges and exact copies to the ledger of every unit."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from tokenmill.manifests.balance import Balance
-from tokenmill.manifests.receipts import Output, Receipt, Task, hash_json
-from tokenmill.pipeline.book import TaskRun, Work
+from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.pipeline.dedup_rounds.components import find_components
-from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask, Verified
+from tokenmill.pipeline.dedup_rounds.edges import Context, Verified
 from tokenmill.pipeline.dedup_rounds.fates import share_fates
 from tokenmill.pipeline.dedup_rounds.ledger import books, write_ledgers
+from tokenmill.pipeline.dedup_rounds.summary import summarise
 from tokenmill.pipeline.dedup_rounds.walk import walk_components
-from tokenmill.pipeline.recipe import Recipe
-
-VERSION = 1
 
 
 def finish(context: Context, verified: Verified) -> list[Receipt]:
@@ -43,12 +38,4 @@ def finish(context: Context, verified: Verified) -> list[Receipt]:
     rows = share_fates(context, verified, outcomes)
     ledgers = write_ledgers(context, [receipt.outputs[0] for receipt in rows])
     notes["sources"] = {source: balance.to_json() for source, balance in books(ledgers).items()}
-    hashes = {receipt.task: [output.hash for output in receipt.outputs] for receipt in ledgers}
-    summary = RoundTask("all", run_summary, (notes, hash_json(hashes)))
-    return [*ledgers, *context.run("dedup_summary", [summary])]
-
-
-def run_summary(run: TaskRun, recipe: Recipe, notes: Mapping[str, Any], ledgers: str) -> Receipt:
-    """Note what the rounds found."""
-    task = Task("dedup_summary", VERSION, "", "all", notes, {"ledgers": ledgers})
-    return run.once(task, lambda key: Work((), Balance(), notes))
+    return [*ledgers, summarise(context, notes, ledgers)]

@@ -52,7 +52,7 @@ class GroupPart:
         rows: rows of its tables, kept or not.
         documents: rows that *select* kept.
         tables: outputs by name: "decisions", "signals/hashes", "signals/minhash" where signatures are compared, and
-            what the survivor policy reads; "ledger", the unit's, of an earlier run.
+            what the survivor policy reads; of an earlier run "ledger" and, after a takedown, "takedown", the unit's.
         elsewhere: of a part of an earlier run.
     """
 

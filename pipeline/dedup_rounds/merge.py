@@ -52,11 +52,7 @@ def merged(context: Context, label: str, outputs: Sequence[Output], partitions: 
 
 def of_partition(outputs: Sequence[Output], index: int) -> tuple[Output, ...]:
     """The files that have a partition, be it empty: what its task is given."""
-    return tuple(
-        output
-        for output in outputs
-        if "first" not in output.detail or 0 <= index - output.detail["first"] < len(output.detail["rows"])
-    )
+    return tuple(output for output in outputs if exchange.has_partition(output, index))
 
 
 def run_merge(

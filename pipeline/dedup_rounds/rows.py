@@ -19,6 +19,8 @@ U32 = npt.NDArray[np.uint32]
 
 #: Signatures read at once; 15 MB with 112 permutations.
 SIGNATURE_ROWS = 1 << 15
+#: Of an earlier run: tables of a unit that name documents which *select* kept and the run does not, and the columns.
+_LEFT_OUT = {"ledger": ["removed_part", "removed_row"], "takedown": ["part", "row"]}
 RANK_COLUMNS = {"number": "uint64", "rank": "uint64"}
 
 
@@ -28,7 +30,7 @@ def storage_of(storage: Storage, part: GroupPart) -> Storage:
 
 
 def kept_rows(storage: Storage, part: GroupPart) -> I64:
-    """Rows of a part that *select* kept, ascending: int64[n]; of an earlier run's those that its ledger left."""
+    """Rows of a part that *select* kept, ascending: int64[n]; of an earlier run's those that it still keeps."""
     storage = storage_of(storage, part)
     kept = read_table(storage, part.tables["decisions"].path, ["kept"]).column(0).to_numpy()
     rows = np.flatnonzero(kept)
@@ -37,10 +39,11 @@ def kept_rows(storage: Storage, part: GroupPart) -> I64:
             f"decisions of part {part.key} keep {len(rows)} of {len(kept)} rows, its receipt says {part.documents} of "
             f"{part.rows}: {storage.url(part.tables['decisions'].path)} is damaged; delete it and run again"
         )
-    if "ledger" in part.tables:
-        ledger = read_table(storage, part.tables["ledger"].path, ["removed_part", "removed_row"])
-        gone = ledger.filter(pc.equal(ledger.column(0), part.key)).column(1).to_numpy()
-        rows = rows[~np.isin(rows, gone)]
+    for name, columns in _LEFT_OUT.items():
+        if name in part.tables:
+            table = read_table(storage, part.tables[name].path, columns)
+            gone = table.filter(pc.equal(table.column(0), part.key)).column(1).to_numpy()
+            rows = rows[~np.isin(rows, gone)]
     return rows
 
 
@@ -80,24 +83,17 @@ def signatures_of(storage: Storage, group: Group, numbers: U64, num_permutations
 
 
 def _signatures_of_part(storage: Storage, part: GroupPart, rows: I64) -> Iterator[tuple[int, U32]]:
-    path = part.tables["signals/minhash"].path
-    try:
-        with open_groups(storage, path) as groups:
-            ends = np.cumsum(groups.group_rows)
-            taken = first = 0
-            while taken < len(rows):
-                first = int(np.searchsorted(ends, rows[taken], side="right"))
-                start = int(ends[first - 1]) if first else 0
-                last = max(first + 1, int(np.searchsorted(ends, start + SIGNATURE_ROWS, side="right")))
-                upto = int(np.searchsorted(rows, ends[last - 1]))
-                column = groups.read(range(first, last), ["signature"]).column(0)
-                yield taken, signature_matrix(column.take(pa.array(rows[taken:upto] - start)))
-                taken = upto
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(
-            f"cannot read the signatures of part {part.key}: {error}; delete {storage.url(path)} and run again, then "
-            f"they are made anew"
-        ) from error
+    with open_groups(storage, part.tables["signals/minhash"].path) as groups:
+        ends = np.cumsum(groups.group_rows)
+        taken = first = 0
+        while taken < len(rows):
+            first = int(np.searchsorted(ends, rows[taken], side="right"))
+            start = int(ends[first - 1]) if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, start + SIGNATURE_ROWS, side="right")))
+            upto = int(np.searchsorted(rows, ends[last - 1]))
+            column = groups.read(range(first, last), ["signature"]).column(0)
+            yield taken, signature_matrix(column.take(pa.array(rows[taken:upto] - start)))
+            taken = upto
 
 
 def content_of(storage: Storage, part: GroupPart, columns: list[str]) -> pa.Table:
@@ -115,11 +111,11 @@ def hash_halves(storage: Storage, group: Group) -> tuple[U64, U64]:
 
 
 def inputs_of(group: Group, names: Sequence[str]) -> dict[str, str]:
-    """Content hashes of the group's tables of those names, as far as a part has them; and of ledgers."""
+    """Content hashes of the group's tables of those names, as far as a part has them; and of what leaves rows out."""
     return {
         f"{name}/{part.key}": part.tables[name].hash
         for part in group.parts
-        for name in (*names, "ledger")
+        for name in (*names, *_LEFT_OUT)
         if name in part.tables
     }
 

@@ -6,6 +6,9 @@ check  (per group)  reads its own texts, a stretch at a time, each against every
                     their similarity in millionths
 
 A task holds one stretch of its own sets and one file of others', however long the texts are.
+
+Of a document that was taken down and erased there is no text. Against it the whole signature decides, as with
+`verify: signature`: what duplicates it stays out, when it comes later too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +17,9 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.dedup.jaccard import ShingleSets, joined, similar_texts
+from tokenmill.dedup.jaccard import MILLION, ShingleSets, joined, similar_texts
+from tokenmill.dedup.minhash import MinHashParams
+from tokenmill.dedup.verify import min_equal
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.dedup_rounds.bands import requests_of
@@ -29,7 +34,7 @@ from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.text_check import sets_of_rows, text_outputs
 
-VERSION = 1
+VERSION = 2
 #: Shingles of one file that *sets* writes (16 bytes each), and of one stretch of *check* (8 bytes each), about.
 SENT_SHINGLES = 1 << 24
 HELD_SHINGLES = 1 << 25
@@ -99,9 +104,16 @@ def run_check(
 
     def work(key: str) -> Work:
         files = [output for output in sent if rows_in(output, group.index)]
-        found = _checked(run.storage, recipe, group, suspects, files)
-        outputs = tuple(write_edges(run.storage, f"dedup/check/{group.name}.{{}}.{key}.arrow", found))
-        return Work(outputs, notes={"edges": sum(output.detail["rows"][0] for output in outputs)})
+        notes = {"edges": 0, "by_signature": 0}
+
+        def found() -> Iterator[Columns]:
+            for columns, by_signature in _checked(run.storage, recipe, group, suspects, files):
+                notes["edges"] += len(columns["equal"])
+                notes["by_signature"] += len(columns["equal"]) * by_signature
+                yield columns
+
+        outputs = tuple(write_edges(run.storage, f"dedup/check/{group.name}.{{}}.{key}.arrow", found()))
+        return Work(outputs, notes=notes)
 
     return run.once(Task("dedup_check", VERSION, "", group.name, params, inputs), work)
 
@@ -163,8 +175,11 @@ def _sets_of_group(storage: Storage, recipe: Recipe, group: Group, numbers: U64)
 
 def _checked(
     storage: Storage, recipe: Recipe, group: Group, suspects: Sequence[Output], files: Sequence[Output]
-) -> Iterator[Columns]:
-    """Edges that hold: a file of suspects after another, in it a stretch of the later documents after another."""
+) -> Iterator[tuple[Columns, bool]]:
+    """Edges that hold, and whether signatures decided.
+
+    A file of suspects after another, in it a stretch of the later documents after another.
+    """
     for suspect in suspects:
         edges = read_partition(storage, [suspect], 0)
         order = np.argsort(edges["later_number"], kind="stable")
@@ -175,14 +190,21 @@ def _checked(
         for at, sets in _stretches(storage, recipe, group, later[opens], HELD_SHINGLES):
             begin, end = np.searchsorted(row_of, (at, at + len(sets.bounds) - 1)).tolist()
             mine = {name: column[begin:end] for name, column in edges.items()}
+            rows = row_of[begin:end] - at
+            erased = np.ones(end - begin, np.bool_)
             for file in files:
-                yield _against(storage, group, file, mine, sets, row_of[begin:end] - at, recipe.dedup.threshold)
+                here, found = _against(storage, group, file, mine, sets, rows, recipe.dedup.threshold)
+                erased[here] = False
+                yield found, False
+            erased |= np.diff(sets.bounds)[rows] == 0
+            gone = {name: column[erased] for name, column in mine.items()}
+            yield _by_signature(gone, recipe.dedup.minhash), True
 
 
 def _against(
     storage: Storage, group: Group, file: Output, edges: Edges, later: ShingleSets, later_row: I64, threshold: float
-) -> Columns:
-    """Those of some edges whose earlier document is in `file` and similar enough."""
+) -> tuple[I64, Columns]:
+    """Places of the edges whose earlier document's shingles are in `file`; those of them that are similar enough."""
     sent = read_partition(storage, [file], group.index)
     number = sent["number"].astype(np.uint64, copy=False)
     begins = np.flatnonzero(np.diff(number, prepend=~number[:1]))
@@ -192,7 +214,18 @@ def _against(
     similar = similar_texts(earlier, later, place[here], later_row[here], threshold)
     stays = here[similar > 0]
     found = {name: edges[name][stays] for name in EDGE_COLUMNS}
-    return {**found, "equal": similar[similar > 0]}
+    return here, {**found, "equal": similar[similar > 0]}
+
+
+def _by_signature(edges: Edges, minhash: MinHashParams) -> Columns:
+    """Edges of an erased document whose whole signatures are similar enough, `equal` in millionths, too.
+
+    Only a text that is gone has no shingles: an empty one has one.
+    """
+    stays = edges["equal"].astype(np.int32, copy=False) >= min_equal(minhash)
+    found = {name: edges[name][stays] for name in EDGE_COLUMNS}
+    equal = found["equal"].astype(np.int64) * MILLION // minhash.num_permutations
+    return {**found, "equal": equal.astype(np.int32)}
 
 
 def _texts_of(recipe: Recipe, part: GroupPart) -> list[Output]:
@@ -202,7 +235,9 @@ def _texts_of(recipe: Recipe, part: GroupPart) -> list[Output]:
 
 
 def _inputs(recipe: Recipe, group: Group) -> dict[str, str]:
-    return {f"{out.name}/{part.key}": out.hash for part in group.parts for out in _texts_of(recipe, part)}
+    """Hashes of the texts; one that was erased in part has another: what is left of it is read."""
+    texts = {f"{out.name}/{part.key}": out for part in group.parts for out in _texts_of(recipe, part)}
+    return {name: out.detail.get("erased", {}).get("hash", out.hash) for name, out in texts.items()}
 
 
 def _params(recipe: Recipe, group: Group) -> dict[str, object]:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tokenmill.pipeline.demo.raw_shards import make_code_shard, make_web_shard
 from tokenmill.pipeline.loader import open_mixture
 from tokenmill.pipeline.progress import Reporter, reporter
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.sheet import people_console, print_sheet
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tokenmill.kernels import allocating_helper, helper
+
 _MULTIPLIER = 1099511628211
 _MASK = (1 << 64) - 1
 
@@ -88,17 +90,17 @@ def over_limit(html: bytes, max_tags: int, max_depth: int) -> str | None:
     return "too_deep" if depth > max_depth else None
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _is_letter(c):  # type: ignore[no-untyped-def]
     return 97 <= (c | 32) <= 122
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _is_space(c):  # type: ignore[no-untyped-def]
     return c == 32 or 9 <= c <= 13
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _name(data, i):  # type: ignore[no-untyped-def]
     """Hash of the tag name that starts at i, in lower case, and where it ends."""
     value = np.uint64(0)
@@ -111,7 +113,7 @@ def _name(data, i):  # type: ignore[no-untyped-def]
     return value, i
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _tag_end(data, i):  # type: ignore[no-untyped-def]
     """Where the tag whose name ends at i ends (behind its `>`), and whether it closes itself (`/>`)."""
     n = data.size
@@ -137,7 +139,7 @@ def _tag_end(data, i):  # type: ignore[no-untyped-def]
     return n, closes
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _comment_end(data, i):  # type: ignore[no-untyped-def]
     """Where the markup declaration whose `!` or `?` is at i ends."""
     n = data.size
@@ -159,7 +161,7 @@ def _comment_end(data, i):  # type: ignore[no-untyped-def]
     return min(i + 1, n)
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _raw_end(data, i, name):  # type: ignore[no-untyped-def]
     """Where the `</name` that ends a raw text element begins."""
     n = data.size
@@ -172,13 +174,13 @@ def _raw_end(data, i, name):  # type: ignore[no-untyped-def]
     return n
 
 
-@njit(nogil=True, cache=True)
+@allocating_helper
 def _bits_of(name, hashes, bits):  # type: ignore[no-untyped-def]
     at = np.searchsorted(hashes, name)
     return bits[at] if at < hashes.size and hashes[at] == name else 0
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _close_group(kinds, depth, group, barrier):  # type: ignore[no-untyped-def]
     """Depth after the nearest open element of the group, up to a barrier, is closed with all inside it."""
     i = depth - 1
@@ -191,7 +193,7 @@ def _close_group(kinds, depth, group, barrier):  # type: ignore[no-untyped-def]
     return depth
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _close_implied(kinds, depth, kind):  # type: ignore[no-untyped-def]
     """Depth after a start tag of this kind has closed what it ends without an end tag."""
     group = kind >> _GROUP_SHIFT
@@ -207,7 +209,7 @@ def _close_implied(kinds, depth, kind):  # type: ignore[no-untyped-def]
     return depth
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _remove(names, kinds, depth, at):  # type: ignore[no-untyped-def]
     for i in range(at, depth - 1):
         names[i] = names[i + 1]
@@ -215,7 +217,7 @@ def _remove(names, kinds, depth, at):  # type: ignore[no-untyped-def]
     return depth - 1
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _close(names, kinds, depth, name, kind):  # type: ignore[no-untyped-def]
     """Depth after an end tag."""
     is_cell = kind >> _GROUP_SHIFT >= _GROUP_TD or kind & _CELL_SCOPE
@@ -236,7 +238,7 @@ def _close(names, kinds, depth, name, kind):  # type: ignore[no-untyped-def]
     return depth
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _in_foreign(kinds, depth):  # type: ignore[no-untyped-def]
     for i in range(depth - 1, -1, -1):  # noqa: SIM110 - Numba compiles no generator expression
         if kinds[i] & _FOREIGN:
@@ -244,7 +246,7 @@ def _in_foreign(kinds, depth):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _open(names, kinds, depth, name, kind):  # type: ignore[no-untyped-def]
     """Depth after a start tag of an element that can hold others."""
     depth = _close_implied(kinds, depth, kind)

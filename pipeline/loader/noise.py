@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tokenmill.kernels import helper
+
 # What a draw is for: one number each, never given to another purpose, so that draws of one row never meet.
 PURPOSE_MASK = 0  # pos = place in the row
 PURPOSE_NOISE_LEVEL = 1  # pos = segment or block of the row
@@ -89,7 +91,7 @@ def corrupt(
     return noisy, masked, probability, weight
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _words(seed, purpose, row, out):  # type: ignore[no-untyped-def]
     """Fill `out` (a multiple of 4 long) with the draws of one row. 32-bit words travel in uint64: products fit."""
     low = np.uint64(0xFFFFFFFF)
@@ -142,7 +144,7 @@ def _corrupt(  # type: ignore[no-untyped-def]
         )
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _segment(drawn, limit, inverse, mask_id, clean, maskable, masked, noisy, weight):  # type: ignore[no-untyped-def]
     """One loop an output and no branch inside: LLVM turns each into vector code (ten times one loop for all)."""
     for i in range(drawn.size):

@@ -1,7 +1,7 @@
 """pack: kept text with its edits, by stratum → `sequences`: token ids in packed rows, zstd Arrow.
 
 Strata are those that *select* decided on; with `strata: {by: [copies]}` times how often a document was seen (`copies`),
-and then a unit is packed again when its clusters changed.
+and then a unit is packed again when one of its documents came into another range.
 """
 
 from collections import defaultdict
@@ -21,6 +21,7 @@ from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.copies import NO_CLUSTERS, sizes_by_part, with_copies
 from tokenmill.pipeline.kept import NONE_REMOVED, edit_outputs, kept_documents, removed_rows
 from tokenmill.pipeline.recipe import Recipe
+from tokenmill.pipeline.steps.copies import run_copies
 from tokenmill.pipeline.steps.takedown import REASON, run_takedown, standing_hash, standing_rows
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
@@ -61,8 +62,7 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
         "edits": order,
     }
     if recipe.strata.copies_bounds is not None:
-        assert unit.clusters is not None, "deduplicate writes clusters beside every ledger"
-        inputs["clusters"] = unit.clusters.hash
+        inputs["copies"] = run_copies(run, recipe, unit).notes["hash"]
         params["copies"] = recipe.strata.copies_bounds
     task = Task("pack", VERSION, unit.source, unit.name, params, inputs, ("pyarrow", "tokenizers"))
     return run.once(task, lambda key: _pack(run.storage, recipe, unit, takedown, policy, key))

@@ -20,7 +20,7 @@ from tokenmill.manifests.shards import shard_table
 from tokenmill.pipeline.copies import MARK, copies_names
 from tokenmill.pipeline.plan import Part, plan_table
 from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.recipe_file import RecipeError
+from tokenmill.pipeline.recipe.file import RecipeError
 from tokenmill.pipeline.removals import request_paths
 from tokenmill.pipeline.steps.pack import token_policy
 from tokenmill.pipeline.storage import Storage

@@ -1,6 +1,6 @@
 """select: signals + bounds → `decisions`: kept, or the first violated bound, and the stratum. Reads no text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cache
@@ -64,8 +64,10 @@ def run_select(
     task = Task("select", VERSION, source.name, part.key, params, inputs)
 
     def work(key: str) -> Work:
+        with open_groups(run.storage, used["documents"].path) as documents:
+            group_rows = documents.group_rows
         with new_table(run.storage, DECISIONS) as writer:
-            balance = _select(run.storage, recipe, source, used, bounds, writer)
+            balance = write_decisions(decide_part(run.storage, recipe, source, used, bounds), group_rows, writer)
             output = writer.commit("decisions", f"decisions/{source.name}/{part.key}.{key}.parquet")
         return Work((output,), balance)
 
@@ -109,18 +111,12 @@ def settled_bounds(source: Source, thresholds: Mapping[str, Cut | None]) -> list
     ]
 
 
-def _select(
-    storage: Storage,
-    recipe: Recipe,
-    source: Source,
-    tables: Mapping[str, Output],
-    bounds: list[tuple[str, dict[str, Bound]]],
-    writer: TableWriter,
+def write_decisions(
+    decided: Iterable[tuple[range, pa.RecordBatch, pa.Array]], group_rows: Sequence[int], writer: TableWriter
 ) -> Balance:
+    """Write decisions in the row groups of `documents`; their books."""
     balance = Balance()
-    with open_groups(storage, tables["documents"].path) as documents:
-        group_rows = documents.group_rows
-    for groups, decisions, text_bytes in decide_part(storage, recipe, source, tables, bounds):
+    for groups, decisions, text_bytes in decided:
         first_row = 0
         for index in groups:
             writer.write_group(decisions.slice(first_row, group_rows[index]))

@@ -17,7 +17,7 @@ from tokenmill.manifests.schemas import TAKEDOWN
 from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.kept import NONE_REMOVED, removed_rows
 from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.removals import Request, Rows, read_requests, urls_named
+from tokenmill.pipeline.removals import Request, Rows, named_rows, read_requests
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import one_chunk, read_table, write_table
 from tokenmill.pipeline.units import Unit
@@ -82,9 +82,9 @@ def _of_part(
 ) -> pa.Table:
     standing = read_table(storage, tables["decisions"].path, ["kept"]).column(0).to_numpy().copy()
     standing[ledger.column("removed_row").to_numpy()] = False
-    urls: list[str | None] = []
+    urls = None
     if any(request.names_urls for request in requests):
-        urls = read_table(storage, tables["documents"].path, ["url"]).column(0).to_pylist()
+        urls = one_chunk(read_table(storage, tables["documents"].path, ["url"]).column(0))
     hashes = None
     if any(len(request.hashes) for request in requests):
         hashes = one_chunk(read_table(storage, tables["signals/hashes"].path, ["content_hash"]).column(0))
@@ -126,7 +126,7 @@ def copies_in(ledger: pa.Table, documents: Rows) -> pa.Table:
 
 
 def _named(
-    part: str, request: Request, urls: list[str | None], hashes: pa.Array | None, ledger: pa.Table, rows: int
+    part: str, request: Request, urls: pa.StringArray | None, hashes: pa.Array | None, ledger: pa.Table, rows: int
 ) -> npt.NDArray[np.object_]:
     """For each row of a part what of it the request names; None where it names nothing."""
     named = np.full(rows, None, object)
@@ -137,8 +137,7 @@ def _named(
         named[pc.is_in(hashes, request.hashes).to_numpy(zero_copy_only=False)] = "copy"
     own = request.documents.get(part, NONE_REMOVED)
     named[own[own < rows]] = "document"
-    if request.names_urls:
-        kinds = np.array(urls_named(urls, request), object)
-        hit = np.array([kind is not None for kind in kinds], np.bool_)
-        named[hit] = kinds[hit]
+    if urls is not None and request.names_urls:
+        for row, kind in named_rows(urls, request).items():
+            named[row] = kind
     return named

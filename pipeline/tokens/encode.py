@@ -16,7 +16,6 @@ byte of text meanwhile (measured: 3.4 GB for one document of 32 MiB), so a 50 MB
 """
 
 import difflib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-from tokenizers import Tokenizer
 
 from tokenmill.manifests.shards import token_dtype
+from tokenmill.pipeline.tokens.tokenizer_json import hide, is_text, load, parse, token_ids, unknown_token
 
 # One task, one core. Set once, when this module is imported: `tokenizers` reads it at each call, and changing the
 # environment around a call would race with other threads that read theirs.
@@ -40,7 +39,6 @@ I64 = npt.NDArray[np.int64]
 Tokens = npt.NDArray[Any]
 
 _CALL_BYTES = 1 << 20
-_WANTED = "asked for a Hugging Face tokenizer.json (a JSON object with `model` and `added_tokens`)"
 
 
 @dataclass(frozen=True)
@@ -119,16 +117,16 @@ class Encoder:
         Raises:
             ValueError: the bytes are no tokenizer.json, or it lacks a token that the policy names.
         """
-        value = _parse(tokenizer_json)
-        ids = _ids(value)
-        unknown = _unknown_token(value["model"])
+        value = parse(tokenizer_json)
+        ids = token_ids(value)
+        unknown = unknown_token(value["model"])
         named = {name for name in policy.names.values() if name is not None}
         for part, name in policy.names.items():
             if name is not None and name not in ids:
                 raise ValueError(_missing(part, name, value["added_tokens"], ids))
         if policy.mask is not None and policy.mask == unknown:
             raise ValueError(f"mask {policy.mask!r} is the model's unknown token, which text can produce: name another")
-        control = named | {token["content"] for token in value["added_tokens"] if not _is_text(token)}
+        control = named | {token["content"] for token in value["added_tokens"] if not is_text(token)}
         control.discard(unknown or "")
         self.policy = policy
         self.hash = xxhash.xxh3_128_hexdigest(tokenizer_json)
@@ -136,8 +134,8 @@ class Encoder:
         self.dtype = token_dtype(self.vocab_size)
         self.special_ids = {part: -1 if name is None else ids[name] for part, name in policy.names.items()}
         self.control_ids: I64 = np.array(sorted({ids[name] for name in control}), dtype=np.int64)
-        _hide(value, control, set(self.control_ids.tolist()), prefix=f"\U0010ffff{self.hash}:")
-        self._tokenizer = _load(value)
+        hide(value, control, set(self.control_ids.tolist()), prefix=f"\U0010ffff{self.hash}:")
+        self._tokenizer = load(value)
         self._is_control = np.zeros(self.vocab_size, dtype=np.bool_)
         self._is_control[self.control_ids] = True
 
@@ -207,100 +205,8 @@ def _calls(texts: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
         yield start, len(sizes)
 
 
-def _parse(data: bytes) -> dict[str, Any]:
-    """The JSON object with `added_tokens` present; ValueError saying what was found instead."""
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"{_WANTED}, found {len(data)} bytes that are no JSON ({error}): {data[:40]!r}…") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{_WANTED}, found a JSON {type(value).__name__}")
-    model = value.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list) or not model["vocab"]:
-        keys = ", ".join(repr(key) for key in list(value)[:8])
-        raise ValueError(
-            f"{_WANTED}, found a JSON object without a model and its vocabulary; its keys: {keys or 'none'}"
-        )
-    value["added_tokens"] = value.get("added_tokens") or []
-    return value
-
-
-def _ids(value: Mapping[str, Any]) -> dict[str, int]:
-    """Id of every piece and added token, as the JSON states them; a Unigram vocabulary is a list, its index the id."""
-    vocab = value["model"]["vocab"]
-    try:
-        ids = dict(vocab) if isinstance(vocab, dict) else {piece[0]: i for i, piece in enumerate(vocab)}
-        ids |= {token["content"]: token["id"] for token in value["added_tokens"]}
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{_WANTED}, found one whose vocabulary or added_tokens is malformed: {error!r}") from None
-    for name, i in ids.items():
-        if not isinstance(name, str) or not isinstance(i, int) or i < 0:
-            raise ValueError(f"{_WANTED}, found one whose token {name!r} has id {i!r}")
-    return ids
-
-
-def _unknown_token(model: Mapping[str, Any]) -> str | None:
-    """Content of the piece that stands for what the model cannot spell."""
-    if isinstance(model["vocab"], list):
-        return None if model.get("unk_id") is None else str(model["vocab"][model["unk_id"]][0])
-    return model.get("unk_token") or None
-
-
-def _is_text(token: Mapping[str, Any]) -> bool:
-    """Whether an added token is an ordinary piece of text: white space (▁ is SentencePiece's) not marked special."""
-    return not token.get("special", False) and token["content"].replace("▁", " ").isspace()
-
-
 def _missing(part: str, name: str, added: Sequence[Mapping[str, Any]], ids: Mapping[str, int]) -> str:
     contents = [token["content"] for token in added]
     near = difflib.get_close_matches(name, contents, n=5, cutoff=0.4) or contents[:8]
     hint = f"nearest added tokens: {', '.join(repr(token) for token in near)}" if near else "it has no added tokens"
     return f"the tokenizer policy names {part} {name!r}, which is not among the tokenizer's {len(ids)} tokens; {hint}"
-
-
-def _hide(value: dict[str, Any], control: set[str], control_ids: set[int], prefix: str) -> None:
-    """Make control tokens unreachable from text, in place; every id stays what the JSON says.
-
-    Their pieces are renamed to `prefix` (a noncharacter and the tokenizer's own hash) and the id; merges that make or
-    use them go. Text pieces among the added tokens enter the vocabulary, where `tokenizers` reads their ids.
-    """
-    model = value["model"]
-    value["added_tokens"] = [
-        token for token in value["added_tokens"] if _is_text(token) and token["content"] not in control
-    ]
-    value |= {"truncation": None, "padding": None, "post_processor": None}
-    if isinstance(model["vocab"], list):
-        model["vocab"] = [
-            [f"{prefix}{i}", *piece[1:]] if piece[0] in control or i in control_ids else piece
-            for i, piece in enumerate(model["vocab"])
-        ]
-        return
-    hidden = {piece for piece, i in model["vocab"].items() if piece in control or i in control_ids}
-    if letters := sorted(piece for piece in hidden if len(piece) == 1):
-        raise ValueError(
-            f"{letters[0]!r} cannot be a control token: the model needs it to spell text; name another token"
-        )
-    model["vocab"] = {f"{prefix}{i}" if piece in hidden else piece: i for piece, i in model["vocab"].items()}
-    model["vocab"] |= {token["content"]: token["id"] for token in value["added_tokens"]}
-    if "merges" in model:
-        model["dropout"] = None  # a random choice of merges
-        model["merges"] = [merge for merge in model["merges"] if hidden.isdisjoint(_merge_names(merge))]
-
-
-def _merge_names(merge: str | Sequence[str]) -> tuple[str, str, str]:
-    """Both sides of a merge and what it makes; older files write it as one string with a space between."""
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right, left + right
-
-
-def _load(value: Mapping[str, Any]) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_str(json.dumps(value, ensure_ascii=False))
-    except Exception as error:  # `tokenizers` raises plain Exception
-        raise ValueError(f"this tokenizer.json cannot be read by `tokenizers`: {error}") from error
-    for token in value["added_tokens"]:
-        if (found := tokenizer.token_to_id(token["content"])) != token["id"]:
-            raise ValueError(
-                f"added token {token['content']!r} has id {token['id']} in the JSON, {found} in `tokenizers`"
-            )
-    return tokenizer

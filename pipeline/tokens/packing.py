@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tokenmill.kernels import helper
 from tokenmill.manifests.keyed import keyed_permutation, mix64
 
 I32 = npt.NDArray[np.int32]
@@ -184,7 +185,7 @@ def _counting_sort_kernel(keys, bins):  # type: ignore[no-untyped-def]
     return indices, begins
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _lowest_bit(word):  # type: ignore[no-untyped-def]
     """Index of the lowest set bit of a uint64 that has one."""
     index = 0
@@ -195,7 +196,7 @@ def _lowest_bit(word):  # type: ignore[no-untyped-def]
     return index
 
 
-@njit(nogil=True, cache=True)
+@helper
 def _next_room(room, bits, summary):  # type: ignore[no-untyped-def]
     """Smallest set index ≥ room of a two-level bitset, or -1."""
     word = room >> 6

@@ -157,5 +157,7 @@ def _gather_kernel(tokens, begin, size, row_offsets, length, out):  # type: igno
     for row in range(len(row_offsets) - 1):
         at = row * length
         for piece in range(row_offsets[row], row_offsets[row + 1]):
-            out[at : at + size[piece]] = tokens[begin[piece] : begin[piece] + size[piece]]
+            source, target = tokens[begin[piece] :], out[at : at + size[piece]]
+            for k in range(len(target)):  # an assignment of slices takes seconds to compile
+                target[k] = source[k]
             at += size[piece]

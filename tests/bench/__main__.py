@@ -4,10 +4,9 @@ A benchmark is a module `tests.bench.<name>` that takes `--quick`, prints a tabl
 JSON object {"bench": name, "figures": [{"name", "value", "unit", "bar", "direction"}]}. `bar`, where there is one, is
 what was asked for; a value has to reach it, or stay below it where `direction` is "at_most". A full run writes
 RESULTS.md beside this file; --quick writes nothing. A missed bar is shown; a benchmark that fails, or whose last line
-has another form, is shown too and makes the exit status 1.
+has another form, is shown too and makes the exit status 1. What several benchmarks need is in shared/.
 """
 
-import argparse
 import json
 import math
 import os
@@ -24,29 +23,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tests.bench.shared.figures import AT_MOST, DIRECTIONS, Figure, arguments
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-DIRECTIONS = ("at_least", "at_most")
 _NEEDED = {"name", "value", "unit"}
 _KEYS = {"name", "value", "unit", "bar", "direction"}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a benchmark; `bar` is None where nothing was asked for."""
-
-    name: str
-    value: float
-    unit: str
-    bar: float | None = None
-    direction: str = "at_least"
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the bar is met; None without one."""
-        if self.bar is None:
-            return None
-        return self.value <= self.bar if self.direction == "at_most" else self.value >= self.bar
 
 
 @dataclass(frozen=True)
@@ -62,9 +44,7 @@ class Outcome:
 
 def main() -> None:
     """Run them all, show each as it ends, write RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="each one's short form; writes nothing")
-    quick = parser.parse_args().quick
+    quick = arguments(__doc__, "each one's short form; writes nothing").parse_args().quick
     outcomes = []
     for name in bench_names():
         print(f"== {name}", flush=True)
@@ -161,7 +141,7 @@ def figure_table(outcome: Outcome) -> str:
         return f"**Failed:** {outcome.failure}"
     rows = []
     for figure in outcome.figures:
-        bar = "" if figure.bar is None else f"{'≤' if figure.direction == 'at_most' else '≥'} {_number(figure.bar)}"
+        bar = "" if figure.bar is None else f"{'≤' if figure.direction == AT_MOST else '≥'} {_number(figure.bar)}"
         met = {None: "", True: "yes", False: "**no**"}[figure.met]
         rows.append((figure.name, _number(figure.value), figure.unit, bar, met))
     return _table(("figure", "value", "unit", "bar", "met"), rows)

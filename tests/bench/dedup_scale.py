@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.bench.shared.figures import AT_MOST, Figure, arguments, figures_line
 from tests.pipeline.dedup_tables import Documents, recipe_of, write_part
 from tokenmill.manifests.keyed import key64, mix64
 from tokenmill.manifests.receipts import Output, Receipt
@@ -34,8 +35,8 @@ from tokenmill.pipeline.dedup_rounds.finish import finish
 from tokenmill.pipeline.dedup_rounds.groups import make_groups
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.recipe import Dedup
-from tokenmill.pipeline.run import peak_rss_bytes
 from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tasks import peak_rss_bytes
 
 SIZES = (1_000_000, 4_000_000, 16_000_000)
 QUICK_SIZES = (100_000, 400_000)
@@ -51,8 +52,7 @@ _RECIPE = recipe_of(Dedup())
 
 def main() -> None:
     """Run each size in a process of its own; print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100,000 and 400,000 documents, smaller groups")
+    parser = arguments(__doc__, "100,000 and 400,000 documents, smaller groups")
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.only is not None:
@@ -69,22 +69,17 @@ def main() -> None:
         for less, more in pairwise(found)
     ]
     growth = max(one["driver_bytes"] for one in found[1:]) - found[0]["driver_bytes"]
+    peak, most = max(one["peak_bytes"] for one in found), found[-1]
+    rate = round(most["documents"] / most["seconds"])
     figures = [
-        figure("exponent of time between sizes, the largest", round(max(exponents), 3), "", LIMIT_EXPONENT),
-        figure("peak resident set of any process", max(one["peak_bytes"] for one in found), "bytes", LIMIT_BYTES),
-        figure("growth of the driver's resident set", growth, "bytes", LIMIT_GROWTH_BYTES),
-        {
-            "name": f"documents a second, {found[-1]['documents']:,} on {WORKERS} workers",
-            "value": round(found[-1]["documents"] / found[-1]["seconds"]),
-            "unit": "documents/s",
-        },
+        Figure(
+            "exponent of time between sizes, the largest", round(max(exponents), 3), "power", LIMIT_EXPONENT, AT_MOST
+        ),
+        Figure("peak resident set of any process", peak, "bytes", LIMIT_BYTES, AT_MOST),
+        Figure("growth of the driver's resident set", growth, "bytes", LIMIT_GROWTH_BYTES, AT_MOST),
+        Figure(f"documents a second, {most['documents']:,} on {WORKERS} workers", rate, "documents/s"),
     ]
-    print(json.dumps({"bench": "dedup_scale", "figures": figures}))
-
-
-def figure(name: str, value: float, unit: str, bar: float) -> dict[str, Any]:
-    """A figure that must stay below its bar."""
-    return {"name": name, "value": value, "unit": unit or "power", "bar": bar, "direction": "at_most"}
+    print(figures_line("dedup_scale", figures))
 
 
 def show(one: dict[str, Any]) -> None:

@@ -8,21 +8,18 @@ pairs, beside what the S-curve 1 - (1 - Jʳ)ᵇ predicts for the same pairs. Pre
 whose named keeper is as similar as the threshold asks. Labelled sets: pairs missed or added, by both ways to verify.
 """
 
-import argparse
-import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tests.bench.filters import _pages
+from tests.bench.shared.figures import AT_MOST, Figure, arguments, figures_line
+from tests.bench.shared.pages import crawl_pages, data_folder
 from tokenmill.dedup.bands import band_keys, candidates
 from tokenmill.dedup.exact import content_hashes, hash_matrix
 from tokenmill.dedup.jaccard import ShingleSets, shingle_sets, similar_texts
@@ -72,9 +69,8 @@ class TextCheck:
 
 def main() -> None:
     """Edit the pages, judge, print the table and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 pages instead of all")
-    pages = _pages(200 if parser.parse_args().quick else 1_000_000)
+    quick = arguments(__doc__, "200 pages instead of all").parse_args().quick
+    pages = crawl_pages(200 if quick else 1_000_000)
     params = MinHashParams()
     truth = judge(edited_families(pages, seed=1), params)
     wrong = {verify: _labelled_wrong(params, verify) for verify in ("signature", "text")}
@@ -94,22 +90,16 @@ def main() -> None:
     )
     print(f"  labelled sets of {LABELLED} articles: {wrong} pairs missed or added")
     figures = [
-        {"name": "recall of candidates", "value": truth.recall, "unit": "fraction"},
-        {
-            "name": "recall of candidates off the S-curve's",
-            **{"value": difference, "unit": "fraction", "bar": 0.02, "direction": "at_most"},
-        },
-        {"name": "precision, verify: text", "value": truth.text_precision, "unit": "fraction", "bar": 0.999},
-        {"name": "precision, verify: signature", "value": truth.signature_precision, "unit": "fraction"},
+        Figure("recall of candidates", truth.recall, "fraction"),
+        Figure("recall of candidates off the S-curve's", difference, "fraction", 0.02, AT_MOST),
+        Figure("precision, verify: text", truth.text_precision, "fraction", 0.999),
+        Figure("precision, verify: signature", truth.signature_precision, "fraction"),
         *(
-            {
-                "name": f"labelled pairs missed or added, verify: {verify}",
-                **{"value": pairs, "unit": "pairs", "bar": 0, "direction": "at_most"},
-            }
+            Figure(f"labelled pairs missed or added, verify: {verify}", pairs, "pairs", 0, AT_MOST)
             for verify, pairs in wrong.items()
         ),
     ]
-    print(json.dumps({"bench": "dedup_truth", "figures": figures}))
+    print(figures_line("dedup_truth", figures))
 
 
 def edited_families(pages: Sequence[str], seed: int) -> list[str]:
@@ -217,7 +207,7 @@ def similar_pairs(sets: ShingleSets, python_sets: Sequence[set[int]], threshold:
 
 def _labelled_wrong(params: MinHashParams, verify: str) -> int:
     """Pairs missed or added over the labelled sets of articles."""
-    folder = Path(os.environ.get("TOKENMILL_REAL_DATA") or "../shared/data") / "dup" / "chrisjmccormick+MinHash"
+    folder = data_folder() / "dup" / "chrisjmccormick+MinHash"
     wrong = 0
     for articles in LABELLED:
         lines = (folder / f"articles_{articles}.train").read_text().splitlines()

@@ -11,20 +11,15 @@ The fastText model is --model, or TOKENMILL_FASTTEXT_MODEL, or the lid.176.ftz o
 lines are left out. Loading and compiling are not timed.
 """
 
-import argparse
-import json
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow as pa
-from fastwarc.warc import ArchiveIterator, WarcRecordType
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
+from tests.bench.shared.figures import Figure, arguments, figures_line
+from tests.bench.shared.pages import crawl_pages, data_folder
+from tests.bench.shared.timing import in_turns
 from tokenmill.filters.labels import short_label
 from tokenmill.pipeline.language_model import installed_file, load_language_model
 
@@ -36,13 +31,11 @@ Identify = Callable[[str], str]
 
 def main() -> None:
     """Measure every model and print the table and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 sentences a language, 200 documents of each kind")
+    parser = arguments(__doc__, "40 sentences a language, 200 documents of each kind")
     parser.add_argument("--model", help="a fastText model, such as lid.176.ftz; else one of an installed wheel")
     options = parser.parse_args()
-    data = Path(os.environ.get("TOKENMILL_REAL_DATA") or "../shared/data")
-    sentences = _sentences(data, 40 if options.quick else 1_000_000)
-    kinds = _kinds(_pages(data, 200 if options.quick else 1_000_000), 200 if options.quick else 2000)
+    sentences = _sentences(40 if options.quick else 1_000_000)
+    kinds = _kinds(crawl_pages(200 if options.quick else 1_000_000), 200 if options.quick else 2000)
     peers: dict[str, Identify] = {"py3langid": _py3langid()}
     path = options.model or os.environ.get("TOKENMILL_FASTTEXT_MODEL") or installed_file("lid.176.ftz")
     if path is None:
@@ -53,15 +46,15 @@ def main() -> None:
     for kind, texts in kinds.items():
         size = sum(min(PREFIX_BYTES, len(text.encode())) for text in texts) / len(texts)
         print(f"{kind}: {len(texts):,}, of whose {size:,.0f} bytes on average are read")
-    figures: list[dict[str, object]] = []
+    figures: list[Figure] = []
     for model, peer in peers.items():
         figures += _accuracy(model, peer, sentences)
         for kind, texts in kinds.items():
             figures += _rates(model, peer, kind, texts, 40 if options.quick else 200)
-    print(json.dumps({"bench": "language", "figures": figures}))
+    print(figures_line("language", figures))
 
 
-def _accuracy(model: str, peer: Identify, sentences: list[tuple[str, str]]) -> list[dict[str, object]]:
+def _accuracy(model: str, peer: Identify, sentences: list[tuple[str, str]]) -> list[Figure]:
     ours = load_language_model(model)
     truth, texts = [language for language, _ in sentences], [text for _, text in sentences]
     found = ours.languages(pa.array(texts, pa.large_string()), PREFIX_BYTES).column(0).to_pylist()
@@ -71,21 +64,22 @@ def _accuracy(model: str, peer: Identify, sentences: list[tuple[str, str]]) -> l
     )
     same = sum(a == b for a, b in zip(found, theirs, strict=True)) / len(truth)
     print(f"{ours.name}: accuracy {right:.4f}, the package {right_theirs:.4f}; the same label for {same:.4%}")
-    return [{"name": f"accuracy, {ours.name}", "value": right, "unit": "fraction", "bar": right_theirs}]
+    return [Figure(f"accuracy, {ours.name}", right, "fraction", right_theirs)]
 
 
-def _rates(model: str, peer: Identify, kind: str, texts: list[str], few: int) -> list[dict[str, object]]:
+def _rates(model: str, peer: Identify, kind: str, texts: list[str], few: int) -> list[Figure]:
     ours = load_language_model(model)
     array = pa.array(texts, pa.large_string())
     some = texts[:: max(1, len(texts) // few)]
     prefixes = [text.encode()[:PREFIX_BYTES].decode(errors="ignore") for text in some]
-    best_three, signals, signals_of_some, package = _in_turns(
+    best_three, signals, signals_of_some, package = in_turns(
         [
             lambda: ours.languages(array, PREFIX_BYTES),
             lambda: ours.signals(array, PREFIX_BYTES),
             lambda: ours.signals(pa.array(some, pa.large_string()), PREFIX_BYTES),
             lambda: [peer(prefix) for prefix in prefixes],
-        ]
+        ],
+        rounds=3,
     )
     rates = (len(texts) / best_three, len(texts) / signals, len(some) / package)
     print(
@@ -94,21 +88,10 @@ def _rates(model: str, peer: Identify, kind: str, texts: list[str], few: int) ->
     )
     where = f"{kind}, {ours.name}"
     return [
-        {"name": f"three best languages, {where}", "value": rates[0], "unit": "documents/s", "bar": RATE_BAR},
-        {"name": f"all language signals, {where}", "value": rates[1], "unit": "documents/s", "bar": RATE_BAR},
-        {"name": f"all signals by the package's best, {where}", "value": package / signals_of_some, "unit": "times"},
+        Figure(f"three best languages, {where}", rates[0], "documents/s", RATE_BAR),
+        Figure(f"all language signals, {where}", rates[1], "documents/s", RATE_BAR),
+        Figure(f"all signals by the package's best, {where}", package / signals_of_some, "times"),
     ]
-
-
-def _in_turns(runs: list[Callable[[], object]]) -> list[float]:
-    """Median CPU seconds of each; one after another in each of 3 rounds, after one that is not counted."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for turn in range(4):
-        for run, found in zip(runs, seconds, strict=True):
-            started = time.process_time()
-            run()
-            found += [time.process_time() - started] if turn else []
-    return [statistics.median(found) for found in seconds]
 
 
 def _py3langid() -> Identify:
@@ -130,28 +113,13 @@ def _fasttext(path: str) -> Identify:
     return identify
 
 
-def _sentences(data: Path, most: int) -> list[tuple[str, str]]:
+def _sentences(most: int) -> list[tuple[str, str]]:
     """(language, sentence), up to `most` a language, the languages in the form in which they are stored."""
-    files = sorted((data / "lang" / "lingua" / "sentences").glob("*.txt"))
+    folder = data_folder() / "lang" / "lingua"
+    files = sorted((folder / "sentences").glob("*.txt"))
     if not files:
-        sys.exit(f"no sentences in {data}/lang/lingua: set TOKENMILL_REAL_DATA")
+        sys.exit(f"no sentences in {folder}: set TOKENMILL_REAL_DATA")
     return [(short_label(file.stem), line) for file in files for line in file.read_text().splitlines()[:most] if line]
-
-
-def _pages(data: Path, most: int) -> list[str]:
-    """Main content of up to `most` of the crawl's HTML pages, those without any left out."""
-    found: list[str] = []
-    for shard in sorted((data / "crawl").glob("*.warc.gz")):
-        with shard.open("rb") as file:
-            for record in ArchiveIterator(file, record_types=WarcRecordType.response):
-                if len(found) >= most:
-                    return found
-                body = record.reader.read()
-                text = extract_plain_text(bytes_to_str(body, detect_encoding(body) or "utf-8"), main_content=True)
-                found += [text] if text.strip() else []
-    if not found:
-        sys.exit(f"no pages in {data}/crawl: set TOKENMILL_REAL_DATA")
-    return found
 
 
 def _kinds(pages: list[str], most: int) -> dict[str, list[str]]:

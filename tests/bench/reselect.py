@@ -6,8 +6,6 @@ writes decisions) and as `tokenmill tune` does; no text is read, there is none. 
 percentiles, one of them among equals, found anew and decided by (`tokenmill tune`, in one process).
 """
 
-import argparse
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tests.bench.shared.figures import AT_MOST, Figure, arguments, figures_line
 from tokenmill.filters.splitter import SplitTexts
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.schemas import CONTENT, DOCUMENTS, LANGUAGE, ROWS_PER_GROUP
@@ -23,7 +22,7 @@ from tokenmill.pipeline.book import TaskRun
 from tokenmill.pipeline.groups import GROUPS
 from tokenmill.pipeline.opened import OpenedPart, OpenedRun
 from tokenmill.pipeline.plan import Part
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.select import run_select
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import new_table
@@ -53,9 +52,7 @@ _PERCENTILES = (
 
 def main() -> None:
     """Make the signals, decide, change a bound, decide again, print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100,000 rows, scaled")
-    rows = ROWS // 10 if parser.parse_args().quick else ROWS
+    rows = ROWS // 10 if arguments(__doc__, "100,000 rows, scaled").parse_args().quick else ROWS
     recipe_file = load_recipe(RECIPE, "reselect")
     changed = changed_recipe(recipe_file, [parse_setting(_CHANGED)])
     with tempfile.TemporaryDirectory() as folder:
@@ -82,16 +79,10 @@ def main() -> None:
     for name, took in seconds.items():
         print(f"  {name:<21} {took:6.2f} s, {rows / took:12,.0f} rows/s")
     figures = [
-        {
-            "name": f"deciding 1M rows again, {name}",
-            "value": round(took * ROWS / rows, 2),
-            "unit": "s",
-            "bar": LIMIT_SECONDS,
-            "direction": "at_most",
-        }
+        Figure(f"deciding 1M rows again, {name}", round(took * ROWS / rows, 2), "s", LIMIT_SECONDS, AT_MOST)
         for name, took in seconds.items()
     ]
-    print(json.dumps({"bench": "reselect", "figures": figures}))
+    print(figures_line("reselect", figures))
 
 
 def select(storage: Storage, recipe_file: RecipeFile, parts: dict[str, OpenedPart]) -> int:

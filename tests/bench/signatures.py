@@ -9,8 +9,6 @@ of the times for the same few, which ours takes ten times over; ours and theirs 
 machines are shared. Compilation and the loading of spaCy are not timed.
 """
 
-import argparse
-import json
 import re
 import tempfile
 import warnings
@@ -19,7 +17,9 @@ from collections.abc import Callable
 import pyarrow as pa
 import xxhash
 
-from tests.bench.filters import _batches, _in_turns, _pages
+from tests.bench.shared.figures import Figure, arguments, figures_line
+from tests.bench.shared.pages import batches_of, bytes_of, crawl_pages
+from tests.bench.shared.timing import in_turns
 from tokenmill.dedup.jaccard import shingle_sets
 from tokenmill.dedup.minhash import MinHashParams, signatures
 
@@ -33,15 +33,11 @@ Run = Callable[[], object]
 
 def main() -> None:
     """Extract the pages, time all, print the table and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="400 pages instead of all, and fewer of them for the peers"
-    )
-    quick = parser.parse_args().quick
-    pages = _pages(400 if quick else 1_000_000)
+    quick = arguments(__doc__, "400 pages instead of all, and fewer of them for the peers").parse_args().quick
+    pages = crawl_pages(400 if quick else 1_000_000)
     few = pages[:: max(1, len(pages) // (30 if quick else 150))]
-    batches, few_batches = _batches(pages), _batches(few)
-    num_bytes, few_bytes = (sum(len(text.encode()) for text in texts) for texts in (pages, few))
+    batches, few_batches = batches_of(pages), batches_of(few)
+    num_bytes, few_bytes = bytes_of(pages), bytes_of(few)
     print(f"{len(pages):,} pages, {num_bytes / 1e6:.1f} MB of text; for the peers {len(few)}, {few_bytes / 1e6:.2f} MB")
 
     runs: dict[str, Run] = {
@@ -49,22 +45,19 @@ def main() -> None:
         "signatures, 24-grams of characters": lambda: _signatures(batches, CHARACTERS),
         "shingle sets, for exact Jaccard": lambda: [shingle_sets(texts, PARAMS.shingling) for texts in batches],
     }
-    rates = dict(zip(runs, (num_bytes / seconds / 1e6 for seconds in _in_turns(list(runs.values()), 5)), strict=True))
+    rates = dict(zip(runs, (num_bytes / seconds / 1e6 for seconds in in_turns(list(runs.values()), 5)), strict=True))
     peers = {"rensa": _rensa(few), "datasketch": _datasketch(few), "datatrove": _datatrove(few)}
     there = {name: run for name, run in peers.items() if run is not None}
-    ours, *theirs = _in_turns([lambda: _signatures(few_batches * REPEATS, PARAMS), *there.values()], rounds=3)
+    ours, *theirs = in_turns([lambda: _signatures(few_batches * REPEATS, PARAMS), *there.values()], rounds=3)
     ours /= REPEATS
     rates |= {name: few_bytes / seconds / 1e6 for name, seconds in zip(there, theirs, strict=True)}
     for name, rate in rates.items():
         print(f"  {name:40s} {rate:9.2f} MB/s")
-    figures: list[dict[str, object]] = [
-        {"name": "signatures", "value": rates["signatures"], "unit": "MB/s", "bar": 100},
-        *(
-            {"name": f"times {n}", "value": s / ours, "unit": "times", "bar": BARS[n]}
-            for n, s in zip(there, theirs, strict=True)
-        ),
+    figures = [
+        Figure("signatures", rates["signatures"], "MB/s", 100),
+        *(Figure(f"times {n}", s / ours, "times", BARS[n]) for n, s in zip(there, theirs, strict=True)),
     ]
-    print(json.dumps({"bench": "signatures", "figures": figures}))
+    print(figures_line("signatures", figures))
 
 
 def _signatures(batches: list[pa.LargeStringArray], params: MinHashParams) -> None:

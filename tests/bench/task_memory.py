@@ -5,15 +5,16 @@ make any concatenation a WARC file. The whole part runs in one process of its ow
 that of its largest child (the extraction host), the kernel reports.
 """
 
-import argparse
 import itertools
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.bench.shared.figures import AT_MOST, Figure, arguments, figures_line
+from tests.bench.shared.pages import crawl_shards
 
 RECIPE = """
 name: memory
@@ -36,11 +37,10 @@ LIMIT_BYTES = 3 << 29
 _CHILD = """
 import json, sys
 from pathlib import Path
-from tokenmill.pipeline.plan import plan_parts
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import load_recipe
-from tokenmill.pipeline.run import PartItem, Shared, part_task, peak_rss_bytes
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tasks import PartItem, Shared, part_task
 import resource
 file = load_recipe(Path(sys.argv[1]).read_text(), sys.argv[1])
 storage = Storage(file.recipe.output)
@@ -55,13 +55,8 @@ print(json.dumps({"own": own, "child": child, "seconds": dict(report.seconds), "
 
 def main() -> None:
     """Make the file, run the task, print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="10 MB instead of 1 GB")
-    target = 10_000_000 if parser.parse_args().quick else 1_000_000_000
-    data = Path(os.environ.get("TOKENMILL_REAL_DATA") or "../shared/data")
-    shards = sorted((data / "crawl").glob("*.warc.gz"))
-    if not shards:
-        sys.exit(f"no WARC shards in {data}/crawl: set TOKENMILL_REAL_DATA")
+    target = 10_000_000 if arguments(__doc__, "10 MB instead of 1 GB").parse_args().quick else 1_000_000_000
+    shards = crawl_shards()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "raw").mkdir()
@@ -82,16 +77,9 @@ def main() -> None:
     print(f"  {found['records']:,} records, {found['kept']:,} kept by the filters")
     print("  " + ", ".join(f"{step} {seconds:,.0f} s" for step, seconds in found["seconds"].items()))
     print(f"  maximum resident set: task {found['own'] >> 20} MiB, extraction host {found['child'] >> 20} MiB")
-    figures = [
-        {
-            "name": "peak resident set of one task and its extraction host",
-            "value": found["own"] + found["child"],
-            "unit": "bytes",
-            "bar": LIMIT_BYTES,
-            "direction": "at_most",
-        }
-    ]
-    print(json.dumps({"bench": "task_memory", "figures": figures}))
+    peak = found["own"] + found["child"]
+    figure = Figure("peak resident set of one task and its extraction host", peak, "bytes", LIMIT_BYTES, AT_MOST)
+    print(figures_line("task_memory", [figure]))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -57,6 +58,7 @@ _WORDS = [
     "number",
 ]
 _GLUE = ("the", "of", "and", "to", "that", "with", "have", "be", "a", "in", "on", "for", "was", "is", "by", "from")
+_ADVERTS = "cheap click here free shipping cart login cookie policy terms menu home about offer sale best price now"
 
 RECIPE = """
 name: small
@@ -105,6 +107,12 @@ def prose(seed: int | str, sentences: int) -> str:
     rng = random.Random(seed)
     lines = [sentence(rng) for _ in range(sentences)]
     return "\n\n".join(" ".join(lines[start : start + 4]) for start in range(0, len(lines), 4))
+
+
+def advert(number: int) -> str:
+    """Words that pages sell with, no sentences; another text for each number."""
+    words = _ADVERTS.split()
+    return " ".join(words[(number * 7 + place * place) % len(words)] for place in range(25)) + "\n" + prose(number, 1)
 
 
 def html(title: str, text: str) -> bytes:
@@ -165,6 +173,13 @@ def write_corpus(folder: Path, pages: int = 30) -> Path:
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text(f'"""{prose(f"code {number}", 3)}"""\n\n\ndef f{number}(x):\n    return x + {number}\n')
     return folder
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> Path:
+    """A JSONL file of texts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
 
 
 def write_recipe(folder: Path, text: str = RECIPE) -> Path:

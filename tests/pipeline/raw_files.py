@@ -7,14 +7,13 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from fastwarc.stream_io import Lz4Reader
 
 from tokenmill.pipeline.readers.records import Piece, RawFile, ReadOptions, Record
 
-Read = Callable[[Piece, ReadOptions], Iterator[Record]]
 #: Every gate off.
 OPEN = ReadOptions(max_record_bytes=None, mime=None, http_status=None)
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tokenmill.pipeline.executors import open_executor
+from tokenmill.pipeline.opened import OpenedRun, open_run
+from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.run import Run
+from tokenmill.pipeline.sheet import published_or_error
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
 
@@ -26,6 +29,23 @@ def run_inline(recipe: Path, output: Path | str) -> tuple[Published, list[str]]:
         run = Run(recipe_file, storage, executor, Quiet())
         published = run.go(parts)
     return published, [entry["task"] for entry in run.log]
+
+
+def newest(output: Path | str) -> Published:
+    """The newest version of a run."""
+    return published_or_error(Storage(str(output)))
+
+
+def opened(output: Path | str) -> OpenedRun:
+    """The newest version of a run, to be looked at."""
+    storage = Storage(str(output))
+    return open_run(storage, published_or_error(storage))
+
+
+def opened_with_units(output: Path | str) -> tuple[OpenedRun, OpenedUnits]:
+    """The newest version of a run, and what was packed of it."""
+    run = opened(output)
+    return run, open_units(run.storage, newest(output), run.recipe_file.recipe)
 
 
 def tokenmill(*arguments: str, env: Mapping[str, str] | None = None, check: bool = True) -> str:

@@ -1,12 +1,11 @@
 """annotate over several row groups: signals and edits stay with their rows, whatever group has none."""
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.pipeline.corpus import prose, write_recipe
+from tests.pipeline.corpus import prose, write_recipe, write_texts
 from tests.pipeline.runs import run_inline
 from tokenmill.filters.c4 import C4Params, c4
 from tokenmill.filters.edits import apply_edits
@@ -38,7 +37,7 @@ def test_edits_stay_with_their_rows_when_a_row_group_has_none(tmp_path: Path):
     texts += [edited[row % 8] for row in range(ROWS_PER_GROUP)]
     texts += [clean[row % 8] for row in range(ROWS_PER_GROUP)]
     texts += [*(clean[row % 8] for row in range(99)), edited[0]]
-    (tmp_path / "notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_texts(tmp_path / "notes.jsonl", texts)
     run_inline(write_recipe(tmp_path, RECIPE), tmp_path / "out")
 
     whole = pa.array(texts, pa.large_string())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pipeline.corpus import fingerprint, prose
-from tests.pipeline.runs import run_inline
+from tests.pipeline.runs import opened_with_units, run_inline
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.receipts import Receipt
 from tokenmill.manifests.schemas import CLUSTERS
@@ -20,13 +20,11 @@ from tokenmill.pipeline import why
 from tokenmill.pipeline.checks import receipts_in
 from tokenmill.pipeline.copies import NO_CLUSTERS, copies_names, sizes_by_part, stratum_with_copies, with_copies
 from tokenmill.pipeline.executors import open_executor
-from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.run import Run
-from tokenmill.pipeline.steps.publish import Published, component_weights, latest
+from tokenmill.pipeline.steps.publish import Published, component_weights
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.takedown import Asked, remove
 
@@ -112,14 +110,6 @@ def by_copies(plain: tuple[Path, dict[str, str]]) -> tuple[Path, Published, list
     return (folder, *run_inline(write(folder, BY_COPIES), folder / "out"))
 
 
-def opened(folder: Path) -> tuple[OpenedRun, OpenedUnits]:
-    storage = Storage(str(folder / "out"))
-    published = latest(storage)
-    assert published is not None
-    run = open_run(storage, published)
-    return run, open_units(storage, published, run.recipe_file.recipe)
-
-
 def receipt_of(folder: Path, published: Published, step: str) -> Receipt:
     return next(found for found in receipts_in(Storage(str(folder / "out")), published) if found.step == step)
 
@@ -148,7 +138,7 @@ def test_documents_land_in_the_stratum_of_their_copies(by_copies: tuple[Path, Pu
     assert sorted(row for _, _, row in found) == first_rows
     assert all(stratum.split("/copies=")[1] == range_of[times_at[row]] for stratum, _, row in found)
     assert {stratum.split("/")[0] for stratum, _, _ in found} == {"train", "validation"}
-    run, units = opened(folder)
+    run, units = opened_with_units(folder / "out")
     for stratum, part, row in found:
         fate = why.fate_of(run, units, "notes", part, row)
         assert fate.stratum == stratum
@@ -168,7 +158,7 @@ def test_only_pack_is_redone_and_what_was_there_stays(
     assert {path: after.get(path) for path in before if not path.startswith("receipts/")} == {
         path: digest for path, digest in before.items() if not path.startswith("receipts/")
     }
-    assert receipt_of(folder, published, "pack").inputs["clusters"]
+    assert receipt_of(folder, published, "pack").inputs["copies"]
     assert not [path for path in after if "+" in path]
 
 
@@ -180,14 +170,14 @@ def test_without_copies_nothing_depends_on_clusters(plain: tuple[Path, dict[str,
     first = min(storage.sizes("manifests"), key=lambda path: (not path.startswith("manifests/run-00000"), path))
     packs = [r for r in receipts_in(storage, Published(first, 0, json.loads(storage.read(first)))) if r.step == "pack"]
     assert packs
-    assert not [name for receipt in packs for name in receipt.inputs if "clusters" in name]
+    assert not [name for receipt in packs for name in receipt.inputs if "copies" in name]
 
 
 def test_a_takedown_finds_the_strata(by_copies: tuple[Path, Published, list[str]], tmp_path: Path):
     folder = tmp_path
     write_notes(folder / "raw", "a.jsonl", [0, 1, 1, 2, 2, 2, 2])
     run_inline(write(folder, BY_COPIES), folder / "out")
-    run, units = opened(folder)
+    run, units = opened_with_units(folder / "out")
     (part,) = units.unit_of
     before = list(packed_rows(folder, units.packed["notes-g0"]))
     with open_executor("inline") as executor:
@@ -198,7 +188,7 @@ def test_a_takedown_finds_the_strata(by_copies: tuple[Path, Published, list[str]
     assert len(after) == 2
 
 
-def test_a_unit_whose_clusters_grew_is_packed_again_and_no_other(tmp_path: Path):
+def test_a_unit_is_packed_again_when_a_document_comes_into_another_range_and_no_other(tmp_path: Path):
     folder = tmp_path
     write_notes(folder / "raw", "a.jsonl", [0, 1, 2, 2])
     recipe = write(folder, BY_COPIES)
@@ -209,10 +199,23 @@ def test_a_unit_whose_clusters_grew_is_packed_again_and_no_other(tmp_path: Path)
     write_notes(folder / "raw", "c.jsonl", [0, 12])
     published, tasks = run_inline(recipe, folder / "out")
     assert sorted(task for task in tasks if task.startswith("unit")) == ["unit notes-g0", "unit notes-g2"]
-    _, units = opened(folder)
+    _, units = opened_with_units(folder / "out")
     strata = {(stratum.split("/copies=")[1], row) for stratum, _, row in packed_rows(folder, units.packed["notes-g0"])}
     assert strata == {("2-3", 0), ("1", 1), ("2-3", 2)}
     assert published.number == 2
+    before = units
+    write_notes(folder / "raw", "d.jsonl", [0, 13])  # from two copies to three, which is one range
+    _, tasks = run_inline(recipe, folder / "out")
+    # a unit whose clusters changed is looked at again, and its receipt of *pack* holds
+    looked_at = ["unit notes-g0", "unit notes-g2", "unit notes-g3"]
+    assert sorted(task for task in tasks if task.startswith("unit")) == looked_at
+    after = opened_with_units(folder / "out")[1]
+    assert after.clusters["notes-g0"] != before.clusters["notes-g0"]
+    assert {name: after.packed[name] for name in before.packed} == before.packed
+    assert after.units.keys() - before.units.keys() == {"notes-g3"}
+    write_notes(folder / "raw", "e.jsonl", [0])  # four by now
+    run_inline(recipe, folder / "out")
+    assert opened_with_units(folder / "out")[1].packed["notes-g0"] != before.packed["notes-g0"]
 
 
 def recipe_of(text: str) -> Recipe:

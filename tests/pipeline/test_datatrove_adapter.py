@@ -22,7 +22,7 @@ from tokenmill.pipeline import checks, look
 from tokenmill.pipeline.datatrove_adapter import COLUMNS, check_step, guest_measure, minimal_edit, step_class
 from tokenmill.pipeline.opened import open_run
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 
 FILTERS = "datatrove.pipeline.filters"

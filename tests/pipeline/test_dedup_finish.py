@@ -25,7 +25,7 @@ from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask, Verified
 from tokenmill.pipeline.dedup_rounds.finish import finish
 from tokenmill.pipeline.dedup_rounds.groups import Group, GroupPart, group_bases, group_of
 from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table, write_table
 

@@ -1,6 +1,5 @@
 """A run's ledger and clusters, made in rounds of tiny groups and partitions, against the whole in memory."""
 
-import json
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from unittest import mock
 import pyarrow as pa
 import pytest
 
-from tests.pipeline.corpus import fingerprint, prose, sentence
+from tests.pipeline.corpus import fingerprint, prose, sentence, write_texts
 from tests.pipeline.deduplicate_at_once import run_deduplicate
 from tests.pipeline.runs import run_inline, tokenmill
 from tests.pipeline.test_dedup_rounds import tiny
@@ -20,7 +19,7 @@ from tokenmill.pipeline.book import TaskRun
 from tokenmill.pipeline.dedup_rounds import texts
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeFile, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
@@ -58,9 +57,8 @@ def write_notes(folder: Path) -> None:
     heads = [prose(f"head {number}", 6 + number % 12) for number in range(25)]
     for number in range(10):
         path = folder / ("notes" if number % 2 else "pages") / f"{number}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
         told = [revised(rng, rng.choice(heads)) + "\n\nno mark at the end" * rng.randint(0, 1) for _ in range(12)]
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in told))
+        write_texts(path, told)
 
 
 @contextmanager
@@ -139,10 +137,10 @@ def test_without_near_duplicates_copies_go_for_the_first(tmp_path: Path, setting
 
 
 def test_ray_makes_the_same_rounds(tmp_path: Path) -> None:
-    """With groups of full size: two workers leave the bytes that one process leaves, of every round."""
+    """With groups of full size: eight workers leave the bytes that one process leaves, of every round."""
     write_notes(tmp_path)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.replace("{folder}", str(tmp_path)).replace("{settings}", "{verify: text}"))
     run_inline(recipe, tmp_path / "inline")
-    tokenmill("run", str(recipe), "--output", str(tmp_path / "ray"), "--executor", "ray", "--cpus", "2", "--quiet")
+    tokenmill("run", str(recipe), "--output", str(tmp_path / "ray"), "--executor", "ray", "--cpus", "8", "--quiet")
     assert fingerprint(tmp_path / "ray") == fingerprint(tmp_path / "inline")

@@ -1,6 +1,5 @@
 """`dedup.against`: what an earlier run kept is removed here, as if both had been built as one run that grew."""
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.corpus import prose, sentence
+from tests.pipeline.corpus import prose, sentence, write_texts
 from tests.pipeline.runs import run_inline, tokenmill
 from tokenmill.manifests.schemas import LEDGER
 from tokenmill.pipeline import checks, earlier_runs
 from tokenmill.pipeline.measurements import content_measurements
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.steps.takedown import copies_in
 from tokenmill.pipeline.storage import Storage
@@ -40,11 +39,6 @@ SETTINGS = ["verify: signature", "verify: text", "near: false", "verify: signatu
 
 def changed(text: str, seed: str) -> str:
     return text + " " + sentence(random.Random(seed))
-
-
-def write_notes(path: Path, texts: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
 def first_texts() -> list[list[str]]:
@@ -76,7 +70,7 @@ def tables_of(output: Path, published: Published, name: str) -> list[dict[str, A
 
 
 def place(row: dict[str, Any], which: str) -> tuple[str, int]:
-    return row[f"{which}_part"], row[f"{which}_row"]
+    return row[f"{which}_part".lstrip("_")], row[f"{which}_row".lstrip("_")]
 
 
 @pytest.fixture
@@ -84,7 +78,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Raw files of the earlier run and of the new one; both lie alike under their source's root."""
     for folder, files in (("first", first_texts()), ("second", second_texts())):
         for number, texts in enumerate(files):
-            write_notes(tmp_path / folder / f"{folder}{number}.jsonl", texts)
+            write_texts(tmp_path / folder / f"{folder}{number}.jsonl", texts)
     return tmp_path / "first", tmp_path / "second"
 
 
@@ -134,7 +128,7 @@ def test_a_rerun_does_nothing_and_a_changed_earlier_run_is_looked_at_again(
     found = tables_of(output, before, "ledger")
 
     note = second_texts()[0][9]
-    write_notes(first / "later.jsonl", [note])
+    write_texts(first / "later.jsonl", [note])
     run_inline(write_recipe(first, "near: true"), earlier)
     after, _ = run_inline(recipe, output)
     (more,) = [row for row in tables_of(output, after, "ledger") if row not in found]
@@ -204,6 +198,57 @@ def test_what_cannot_be_compared_is_refused(folders: tuple[Path, Path], tmp_path
     # other bands and another threshold are this run's own affair
     recipe = write_recipe(second, f"threshold: 0.6, against: ['{earlier}']")
     assert prepare(load_recipe(recipe.read_text(), "r.yaml"), Storage(str(tmp_path / "new")))
+
+
+@pytest.mark.parametrize("erase", [[], ["--erase"]])
+def test_what_was_taken_down_there_keeps_nothing_out_here(
+    folders: tuple[Path, Path], tmp_path: Path, erase: list[str]
+) -> None:
+    """Its copy comes in, be it erased there or not, now or in a run of its own; what others keep out stays out."""
+    first, second = folders
+    earlier, output = tmp_path / "earlier", tmp_path / "new"
+    run_inline(write_recipe(first, "verify: text"), earlier)
+    recipe = write_recipe(second, f"verify: text, against: ['{earlier}']")
+    before, _ = run_inline(recipe, output)
+    found = tables_of(output, before, "ledger")
+    (gone,) = [row for row in found if row["kind"] == "earlier run" and row["keeper_row"] == 6]
+    others = [row for row in found if row != gone]
+    ids = tmp_path / "ids"
+    ids.write_text("{}:{}\n".format(*place(gone, "keeper")))
+    tokenmill("remove", str(earlier), "--ids", str(ids), "--reason", "asked", *erase)
+
+    for name in ("new", "fresh"):
+        after, _ = run_inline(recipe, tmp_path / name)
+        now = tables_of(tmp_path / name, after, "ledger")
+        assert now == others != []
+        clusters = tables_of(tmp_path / name, after, "clusters")
+        assert place(gone, "removed") not in {place(row, "") for row in clusters}
+
+
+def test_a_file_that_is_gone_from_an_earlier_run_is_named_before_any_work(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, second = folders
+    earlier = tmp_path / "earlier"
+    published, _ = run_inline(write_recipe(first, "near: true"), earlier)
+    recipe = write_recipe(second, f"near: true, against: ['{earlier}']")
+    for name in ("signals/minhash", "ledger", "decisions", "manifests/plan"):
+        path = min(earlier.glob(f"{name}*/**/*.parquet" if name != "manifests/plan" else "manifests/plan.*"))
+        written = path.read_bytes()
+        found = [(b"short", f"{path} has 5 of the {len(written)} bytes in its receipt"), (None, str(path))]
+        for damage, told in found[name == "manifests/plan" :]:
+            path.unlink()
+            if damage is not None:
+                path.write_bytes(damage)
+            with pytest.raises(RecipeError) as error:
+                prepare(load_recipe(recipe.read_text(), "r.yaml"), Storage(str(tmp_path / "new")))
+            message = str(error.value)
+            assert f"dedup.against: the earlier run {str(earlier)!r} ({published.path}) is not whole: " in message
+            assert told in message
+            assert message.endswith("or take the run out of dedup.against")
+        path.write_bytes(written)
+    assert prepare(load_recipe(recipe.read_text(), "r.yaml"), Storage(str(tmp_path / "new")))
+    assert not (tmp_path / "new" / "documents").exists()
 
 
 def test_signatures_of_another_version_are_refused(

@@ -1,7 +1,10 @@
 """The exchange: records come back by partition, whatever merges on the way."""
 
+import random
+import re
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -54,6 +57,56 @@ def test_merged_files_hold_what_the_files_held(partitions: int, data: st.DataObj
             for array in (read_partition(storage, outputs, index)["key"], read_partition(storage, found, index)["key"]):
                 assert array.tolist() == expected
             assert list(read_partition(storage, mine, index, ["wide"])) == ["wide"]
+
+
+def test_no_flipped_or_missing_byte_is_read_over(tmp_path: Path) -> None:
+    """Each byte of a file, changed: the records come back as written, or the file is named and what to do."""
+    storage = Storage(str(tmp_path))
+    (output,) = write(storage, [[0, 2, 2, 0]], 3)
+    written = (tmp_path / output.path).read_bytes()
+
+    def read(at: int) -> dict[str, list[object]]:
+        return {name: array.tolist() for name, array in read_partition(storage, [output], at).items()}
+
+    as_written = [read(at) for at in range(3)]
+    rng, told = random.Random(1), []
+    for place in range(len(written)):
+        flipped = bytearray(written)
+        flipped[place] ^= 1 << rng.randrange(8)
+        (tmp_path / output.path).write_bytes(flipped)
+        for at in range(3):
+            try:
+                assert read(at) == as_written[at]
+            except ValueError as error:
+                told.append(str(error))
+    assert len(told) > len(written) // 2
+    assert all(one.startswith(f"cannot read {tmp_path}/{output.path}, which a round") for one in told)
+    for length in (0, 7, len(written) // 2, len(written) - 1):
+        (tmp_path / output.path).write_bytes(written[:length])
+        message = rf"it has {length} of the {len(written)} bytes in its receipt\); .*delete it and run again"
+        with pytest.raises(ValueError, match=message):
+            read_partition(storage, [output], 0)
+    (tmp_path / output.path).unlink()
+    with pytest.raises(ValueError, match=re.escape("(it is not there)")):
+        read_partition(storage, [output], 1)
+
+
+def test_a_file_that_is_merged_is_checked(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    outputs = write(storage, [[0, 1, 2], [2, 1, 0]], 3)
+    whole = exchange.merge_stretch(storage, "whole", outputs, 1, 2)
+    assert read_partition(storage, [whole], 2)["key"].tolist() == [2, 1000]
+    written, told = (tmp_path / outputs[1].path).read_bytes(), []
+    for place in range(0, len(written), 7):
+        flipped = bytearray(written)
+        flipped[place] ^= 16
+        (tmp_path / outputs[1].path).write_bytes(flipped)
+        try:
+            assert exchange.merge_stretch(storage, "whole", outputs, 1, 2) == whole
+        except ValueError as error:
+            told.append(str(error))
+    assert len(told) > len(written) // 21
+    assert all(one.startswith(f"cannot read {tmp_path}/f1, which a round") for one in told)
 
 
 def test_no_file_is_no_record(tmp_path: object) -> None:

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.corpus import prose, write_recipe
+from tests.pipeline.corpus import prose, write_recipe, write_texts
 from tests.pipeline.fasttext_models import language_lines, train
 from tests.pipeline.runs import run_inline
 from tokenmill.filters.language import LanguageBounds, language_violations
 from tokenmill.manifests.schemas import LANGUAGE_SIGNALS
 from tokenmill.pipeline.language_model import installed_file, load_language_model
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 
 RUSSIAN = " ".join(["и в не на что он как это город вода утро окно люди улица вечер лодка рыбак море гавань"] * 3)
@@ -47,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_notes(folder: Path, settings: str) -> Path:
     texts = [prose(1, 6), RUSSIAN, GERMAN, prose(2, 6) + "\n" + RUSSIAN * 5, prose(3, 6)]
-    (folder / "notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_texts(folder / "notes.jsonl", texts)
     return write_recipe(folder, RECIPE.replace("SETTINGS", settings))
 
 

@@ -1,16 +1,15 @@
 """Gates and the ends of the pipeline: what is decided in ingest, and documents of which nothing is left to pack."""
 
-import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.corpus import html, prose, warc_record, write_recipe
+from tests.pipeline.corpus import html, prose, warc_record, write_recipe, write_texts
 from tests.pipeline.runs import run_inline, tokenmill
 from tokenmill.pipeline import checks
 from tokenmill.pipeline.loader import open_mixture
-from tokenmill.pipeline.recipe_file import RecipeError
+from tokenmill.pipeline.recipe.file import RecipeError
 from tokenmill.pipeline.storage import Storage
 
 GERMAN = (
@@ -69,7 +68,7 @@ def test_a_gated_page_keeps_its_place_and_its_signal_but_not_its_text(tmp_path: 
 
 
 def test_a_run_that_keeps_nothing_says_so(tmp_path: Path):
-    (tmp_path / "notes.jsonl").write_text(json.dumps({"text": prose(1, 4)}) + "\n")
+    write_texts(tmp_path / "notes.jsonl", [prose(1, 4)])
     nothing = NOTES.replace(
         "[{c4: {min_sentences: null, max_curly_brackets: null}}]", "[{gopher_quality: {min_words: 999}}]"
     )
@@ -85,7 +84,7 @@ def test_a_run_that_keeps_nothing_says_so(tmp_path: Path):
 
 def test_a_document_of_which_nothing_is_left_is_booked_in_pack(tmp_path: Path):
     texts = [prose(1, 6), "no mark\nat all", prose(2, 6)]
-    (tmp_path / "notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_texts(tmp_path / "notes.jsonl", texts)
     published, _ = run_inline(write_recipe(tmp_path, NOTES), tmp_path / "out")
     pack = published.value["balance"]["notes"]["steps"]["pack"]
     assert (pack["taken"][0], pack["out"][0], pack["dropped"]) == (3, 2, {"pack.empty": [1, 0, 0]})

@@ -1,6 +1,5 @@
 """filters/languages.yaml and filters with `per_language: true`, from the recipe to the decisions."""
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.pipeline.corpus import write_recipe
+from tests.pipeline.corpus import write_recipe, write_texts
 from tests.pipeline.runs import run_inline
 from tests.stop_word_lists import labelled_sentences, stop_words, words
 from tokenmill.filters.bounds import first_violated
@@ -25,7 +24,7 @@ from tokenmill.pipeline import languages, look
 from tokenmill.pipeline.edited import edited_texts
 from tokenmill.pipeline.languages import language_bounds, language_settings, language_words, parse_languages
 from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import open_groups
 from tokenmill.pipeline.tune import parse_setting, tune
@@ -170,8 +169,7 @@ TEXTS = [GERMAN * 3, ENGLISH * 3, GERMAN_NAMES * 9, GEORGIAN * 3, GERMAN, ENGLIS
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("languages")
-    lines = [json.dumps({"text": f"{text}{number}"}) for number, text in enumerate(TEXTS * 4)]
-    folder.joinpath("notes.jsonl").write_text("\n".join(lines))
+    write_texts(folder / "notes.jsonl", [f"{text}{number}" for number, text in enumerate(TEXTS * 4)])
     return folder
 
 
@@ -214,7 +212,7 @@ def test_labels_stay_with_their_rows_behind_a_gate_and_an_edit_rule(tmp_path: Pa
     """Three row groups, labels from *ingest*, texts as the rule before leaves them, null for rows that are gated."""
     lines = [f"{text}\nund der Rest" for text in (GERMAN * 2, ENGLISH * 2, GEORGIAN, ENGLISH + GERMAN * 4)]
     texts = [lines[row % 7 % 4] for row in range(2 * ROWS_PER_GROUP + 99)]
-    (tmp_path / "notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_texts(tmp_path / "notes.jsonl", texts)
     published, _ = run_inline(write_recipe(tmp_path, GATED), tmp_path / "out")
     run = open_run(Storage(str(tmp_path / "out")), published)
     (part,) = run.parts["notes"].values()

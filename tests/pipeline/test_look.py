@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.pipeline.corpus import html, prose, warc_record, write_corpus, write_recipe
-from tests.pipeline.runs import run_inline, tokenmill
+from tests.pipeline.corpus import html, prose, warc_record, write_corpus, write_recipe, write_texts
+from tests.pipeline.runs import opened, run_inline, tokenmill
 from tokenmill.pipeline import look
 from tokenmill.pipeline.kept import NONE_REMOVED, edit_outputs, kept_documents
-from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.steps.publish import latest
-from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.opened import OpenedRun
+from tokenmill.pipeline.seen import Seen, as_json, described
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +21,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("look")
     run_inline(write_recipe(write_corpus(folder)), folder / "out")
     return folder / "out"
-
-
-def opened(folder: Path) -> OpenedRun:
-    storage = Storage(str(folder))
-    published = latest(storage)
-    assert published is not None
-    return open_run(storage, published)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +90,7 @@ def test_a_kept_text_is_what_is_packed(run: OpenedRun):
 
 def test_a_dropped_text_is_what_the_rule_read(tmp_path: Path):
     texts = [prose(number, 8) for number in range(3)] + ["One line here.\nNo mark at the end\nAnd here is more."]
-    (tmp_path / "notes.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_texts(tmp_path / "notes.jsonl", texts)
     recipe = """
 name: order
 output: unused
@@ -122,7 +114,7 @@ sequences: {length: 64}
 
 
 def test_signal_and_bound_of_each_kind_of_reason(run: OpenedRun):
-    def one(source: str, reason: str) -> look.Seen:
+    def one(source: str, reason: str) -> Seen:
         return next(look.sample(run, source, reason, 1)[1])
 
     words = one("web", "gopher_quality.min_words")
@@ -131,8 +123,8 @@ def test_signal_and_bound_of_each_kind_of_reason(run: OpenedRun):
     assert percentile.bound == run.thresholds["notes/gopher_quality.min_words"]
     assert percentile.value <= percentile.bound.value
     why = f"gopher_quality.words is {percentile.value}, the bound is {percentile.bound.value} (percentile 5"
-    assert why in look.described(percentile, 80)
-    assert look.as_json(percentile, 80)["bound"]["percentile"] == 5
+    assert why in described(percentile, 80)
+    assert as_json(percentile, 80)["bound"]["percentile"] == 5
     status = one("web", "gates.http_status")
     assert (status.signal, status.value, status.bound, status.text) == ("http_status", 404, (200,), None)
     failed = one("notes", "failed")
@@ -163,18 +155,6 @@ sequences: {{length: 64}}
     said = tokenmill("sample", str(tmp_path / "out"), "--reason", "gates.min_characters")
     assert "gates.min_characters: its value was not kept, the bound is 50" in said
     assert ("│ Short." in said, "its text was not kept" in said) == (bool(fraction), not fraction)
-
-
-def test_what_shows_nothing_is_made_visible():
-    assert look.visible("a\tb\x1b[31m\u200b\u00a0é\n\u4e2d\u3000.", 100) == "a\\tb\\x1b[31m\\u200b\\xa0é⏎\n中\u3000."
-    assert look.visible("x" * 500 + "y" * 500, 40) == "x" * 30 + " […960 characters…] " + "y" * 10
-    assert look.visible("x" * 40, 40) == "x" * 40
-
-
-@given(st.text())
-def test_nothing_hidden_is_left(text: str):
-    shown = look.visible(text, 1 << 20)
-    assert all(char.isprintable() or char in "\n\u3000" for char in shown)
 
 
 def test_the_command(folder: Path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenmill.pipeline.plan import PLAN, Part, part_key, plan_parts, plan_table
 from tokenmill.pipeline.readers.records import Piece, RawFile
 from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.units import assign_units
 
 RECIPE = """

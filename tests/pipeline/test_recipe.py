@@ -10,7 +10,7 @@ from tokenmill.dedup.minhash import MinHashParams
 from tokenmill.dedup.shingles import Shingling
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.recipe import Percentile, source_root
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.filters.slow_repeated_lines import cleaned
-from tests.pipeline.corpus import fingerprint, prose, write_recipe
-from tests.pipeline.runs import run_inline
+from tests.pipeline.corpus import fingerprint, prose, write_recipe, write_texts
+from tests.pipeline.runs import newest, run_inline
 from tokenmill.filters.repeated_lines import RepeatedLinesParams
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.checks import garbage, verify
@@ -17,9 +17,8 @@ from tokenmill.pipeline.edited import edited_texts
 from tokenmill.pipeline.executors import InlineExecutor
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.run import Run
-from tokenmill.pipeline.steps.publish import latest
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import open_groups, read_table
 
@@ -63,17 +62,14 @@ def write_notes(folder: Path, files: int, sources: Sequence[str] = ("notes", "le
     for source in sources:
         (folder / source).mkdir(parents=True, exist_ok=True)
         for number in range(files):
-            lines = [json.dumps({"text": text}) + "\n" for text in texts_of(source)[number::files]]
-            (folder / source / f"{number}.jsonl").write_text("".join(lines))
+            write_texts(folder / source / f"{number}.jsonl", texts_of(source)[number::files])
         (folder / source / "empty.jsonl").write_text("")
 
 
 def left_texts(output: Path, source: str, groups: Sequence[str]) -> dict[tuple[str, int], str]:
     """What edits leave of each text of the newest version, by raw file and offset; of gated ones nothing is said."""
     storage, found = Storage(str(output)), {}
-    published = latest(storage)
-    assert published is not None
-    tasks = [row for row in read_table(storage, published.value["tasks"]).to_pylist() if row["source"] == source]
+    tasks = [row for row in read_table(storage, newest(output).value["tasks"]).to_pylist() if row["source"] == source]
     outputs = {row["task"]: json.loads(row["outputs"]) for row in tasks if row["step"] in ("ingest", "annotate")}
     for part in sorted(task for task in outputs if "." not in task):
         paths = {out["name"]: out["path"] for task in outputs if task.startswith(part) for out in outputs[task]}
@@ -186,17 +182,16 @@ def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
     assert storage.sizes("edits/repeated_lines") == edits
 
     # a file that says nothing new changes no edit of the others; one that repeats a line again does
-    (tmp_path / "notes" / "new.jsonl").write_text(json.dumps({"text": "Something that nobody has said."}) + "\n")
+    write_texts(tmp_path / "notes" / "new.jsonl", ["Something that nobody has said."])
     run_inline(write_recipe(tmp_path, text), tmp_path / "out")
     assert edits.items() <= storage.sizes("edits/repeated_lines").items()
     assert len(storage.sizes("edits/repeated_lines")) == len(edits) + 1
-    (tmp_path / "notes" / "newer.jsonl").write_text(json.dumps({"text": f"{RARE}\nAnd more than that."}) + "\n")
+    write_texts(tmp_path / "notes" / "newer.jsonl", [f"{RARE}\nAnd more than that."])
     run_inline(write_recipe(tmp_path, text), tmp_path / "out")
     left = left_texts(tmp_path / "out", "notes", ["c4", "repeated_lines"])
     assert [text for text in left.values() if RARE in text] == []
 
-    published = latest(storage)
-    assert published is not None
+    published = newest(tmp_path / "out")
     assert [finding for _, finding in verify(storage, published) if finding is not None] == []
     for path in garbage(storage, [published.path]):
         storage.delete(path)
@@ -228,7 +223,7 @@ sequences: {length: 64}
 def test_a_scope_is_a_source_or_the_run(tmp_path: Path, scope: str) -> None:
     shared = "A sentence that two sources have."
     for name in ("one", "two", "three"):
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": f"{shared}\nAnd what {name} alone says."}) + "\n")
+        write_texts(tmp_path / f"{name}.jsonl", [f"{shared}\nAnd what {name} alone says."])
     run_inline(write_recipe(tmp_path, RUN_WIDE.replace("SCOPE", scope)), tmp_path / "out")
     for name in ("one", "two"):
         (left,) = left_texts(tmp_path / "out", name, ["repeated_lines"]).values()

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.pipeline.corpus import RECIPE, fingerprint, write_corpus
 from tests.pipeline.runs import run_inline, tokenmill
+from tests.pipeline.test_earlier_runs import first_texts, second_texts, write_notes, write_recipe
+from tokenmill.pipeline.storage import Storage
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -66,6 +69,30 @@ def test_a_run_from_s3_to_s3(endpoint: str, tmp_path: Path, executor: str):
     local = tmp_path / "local"
     run_inline(_local(recipe, corpus), local)
     assert data == {p.split(".")[0] for p in fingerprint(local) if p.startswith(("documents", "signals", "sequences"))}
+
+
+def test_an_earlier_run_on_s3(endpoint: str, tmp_path: Path):
+    """It is read where it lies, and gives the ledger that a copy of it on disk gives."""
+    env = {**ENVIRONMENT, "AWS_ENDPOINT_URL": endpoint}
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    client.create_bucket(Bucket="tokens")
+    for name, files in (("first", first_texts()), ("second", second_texts())):
+        for number, texts in enumerate(files):
+            write_notes(tmp_path / name / f"{name}{number}.jsonl", texts)
+    earlier = tmp_path / "earlier"
+    run_inline(write_recipe(tmp_path / "first", "verify: text"), earlier)
+    for path in Storage(str(earlier)).sizes():
+        client.upload_file(str(earlier / path), "tokens", f"earlier/{path}")
+    ledgers = []
+    for name, place in (("disk", str(earlier)), ("s3", "s3://tokens/earlier")):
+        recipe = write_recipe(tmp_path / "second", f"verify: text, against: ['{place}']")
+        tokenmill("run", str(recipe), "--output", str(tmp_path / name), "--executor", "inline", "--quiet", env=env)
+        rows = [row for path in (tmp_path / name).glob("ledger/*") for row in pq.read_table(path).to_pylist()]
+        assert {row["keeper_run"] for row in rows} == {None, place}
+        ledgers.append(sorted(({**row, "keeper_run": row["keeper_run"] == place} for row in rows), key=str))
+    assert ledgers[0] == ledgers[1]
 
 
 def _local(recipe: Path, corpus: Path) -> Path:

@@ -15,7 +15,7 @@ from tokenmill.dedup.survivor_order import survivor_keys
 from tokenmill.filters.bounds import Cut, first_violated
 from tokenmill.manifests.balance import Tally
 from tokenmill.manifests.schemas import DECISIONS
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.steps import select
 from tokenmill.pipeline.steps.ingest import ingest_balance
 from tokenmill.pipeline.steps.select import _strata, select_balance, settled_bounds
@@ -56,6 +56,8 @@ def test_how_many_row_groups_are_decided_at_once_changes_nothing(tmp_path: Path,
         (group, {**values, "min_words": cut} if group == "gopher_quality" else values)
         for group, values in settled_bounds(source, {})
     ]
+    with open_groups(storage, tables["documents"].path) as documents:
+        group_rows = documents.group_rows
     written, decided = set(), []
     for at_once in (1, 2, 16):
         monkeypatch.setattr(select, "GROUPS_AT_ONCE", at_once)
@@ -63,7 +65,7 @@ def test_how_many_row_groups_are_decided_at_once_changes_nothing(tmp_path: Path,
         assert [index for groups, _, _ in found for index in groups] == list(range(5))
         decided.append(pa.Table.from_batches([batch for _, batch, _ in found]))
         with new_table(storage, DECISIONS) as writer:
-            select._select(storage, recipe_file.recipe, source, tables, bounds, writer)
+            select.write_decisions(found, group_rows, writer)
             written.add(writer.commit("decisions", "d/{hash}").hash)
     assert len(written) == 1
     assert decided[0] == decided[1] == decided[2]

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.corpus import prose, write_recipe
-from tests.pipeline.runs import run_inline
+from tests.pipeline.runs import newest, run_inline
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.recipe import Dedup
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
-from tokenmill.pipeline.steps.publish import latest
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
 
@@ -52,9 +51,7 @@ def survivors(folder: Path, policy: str) -> list[tuple[str, int]]:
     output = folder / "out"
     run_inline(write_recipe(folder, RECIPE.replace("POLICY", policy)), output)
     storage = Storage(str(output))
-    published = latest(storage)
-    assert published is not None
-    tasks = read_table(storage, published.value["tasks"]).to_pylist()
+    tasks = read_table(storage, newest(output).value["tasks"]).to_pylist()
     source_of = {row["task"]: row["source"] for row in tasks if row["step"] == "ingest"}
     paths = [out["path"] for row in tasks for out in json.loads(row["outputs"]) if out["name"].startswith("ledger/")]
     removed = {

@@ -12,8 +12,8 @@ from tests.pipeline.runs import run_inline
 from tokenmill.dedup.minhash import MinHashParams
 from tokenmill.pipeline import checks
 from tokenmill.pipeline.kept import NONE_REMOVED, edit_outputs, kept_documents
-from tokenmill.pipeline.run import outputs_of
 from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tasks import outputs_of
 
 FILTERS = ["gopher_repetition", "gopher_quality", "c4"]
 

@@ -13,7 +13,7 @@ from tests.pipeline.corpus import RECIPE, write_corpus, write_recipe
 from tests.pipeline.runs import run_inline, tokenmill
 from tokenmill.manifests.balance import Balance
 from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.recipe_file import RecipeError
+from tokenmill.pipeline.recipe.file import RecipeError
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tune import changed_recipe, outcome_table, parse_setting, tune
@@ -154,7 +154,7 @@ def test_mistakes(finished: tuple[Path, Published, OpenedRun], setting: str, mes
 
 
 def test_short_forms_of_a_recipe_are_changed_too():
-    from tokenmill.pipeline.recipe_file import load_recipe
+    from tokenmill.pipeline.recipe.file import load_recipe
 
     text = """
 name: short

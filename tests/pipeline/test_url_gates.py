@@ -11,7 +11,7 @@ from tests.pipeline.corpus import html, prose, warc_record, write_recipe
 from tests.pipeline.runs import run_inline, tokenmill
 from tokenmill.pipeline import url_lists
 from tokenmill.pipeline.prepare import prepare
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.storage import Storage
 
 RECIPE = """\

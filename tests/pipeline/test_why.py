@@ -8,14 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.corpus import write_corpus, write_recipe
-from tests.pipeline.runs import run_inline, tokenmill
+from tests.pipeline.runs import opened_with_units, run_inline, tokenmill
 from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline import why
-from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.opened_units import OpenedUnits, open_units
+from tokenmill.pipeline.opened import OpenedRun
+from tokenmill.pipeline.opened_units import OpenedUnits
 from tokenmill.pipeline.plan import plan_table
+from tokenmill.pipeline.scan import opening
 from tokenmill.pipeline.steps.publish import latest
 from tokenmill.pipeline.storage import Storage
+
+INLINE = opening("inline", None, None, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +30,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(folder: Path) -> tuple[OpenedRun, OpenedUnits]:
-    storage = Storage(str(folder))
-    published = latest(storage)
-    assert published is not None
-    run = open_run(storage, published)
-    return run, open_units(storage, published, run.recipe_file.recipe)
+    return opened_with_units(folder)
 
 
 def fates(opened: tuple[OpenedRun, OpenedUnits], asked: str) -> list[why.Fate]:
-    return [why.fate_of(*opened, *identity) for identity in why.find_documents(opened[0], asked)]
+    return [why.fate_of(*opened, *identity) for identity in why.find_documents(opened[0], asked, INLINE)]
 
 
 def one(opened: tuple[OpenedRun, OpenedUnits], asked: str) -> why.Fate:
@@ -77,7 +76,8 @@ def test_every_document_has_the_fate_that_the_tables_say(folder: Path, opened: t
                 found = [(piece["start"], piece["tokens"], piece["shard"], piece["row"]) for piece in fate.pieces]
                 assert found == sorted(pieces.get((key, row), []))
                 removal = ledger.get((key, row))
-                assert {**(fate.removal or {}), "keeper_place": ""} == {**(removal or {}), "keeper_place": ""}
+                told = {"keeper_place": "", "keeper_erased": False}
+                assert {**(fate.removal or {}), **told} == {**(removal or {}), **told}
                 assert fate.cluster == clusters.get((key, row))
                 assert bool(found) == (reasons[row] is None and removal is None)
                 checked += 1
@@ -118,12 +118,12 @@ def test_dropped_gated_and_failed(opened: tuple[OpenedRun, OpenedUnits]):
 
 def test_all_documents_of_a_url_or_path(opened: tuple[OpenedRun, OpenedUnits]):
     assert one(opened, "module5.py") == one(opened, "repository1/module5.py")
-    (source, key, row) = why.find_documents(opened[0], "module5.py")[0]
+    (source, key, row) = why.find_documents(opened[0], "module5.py", INLINE)[0]
     assert (source, why.place_of(*opened, key, row)) == ("code", "repository1 module5.py")
     with pytest.raises(ValueError, match=r"no document 'http://a\.example': .* of the 4 parts has it as its URL"):
-        why.find_documents(opened[0], "http://a.example")
+        why.find_documents(opened[0], "http://a.example", INLINE)
     with pytest.raises(ValueError, match="no part 0123456789abcdef in this run"):
-        why.find_documents(opened[0], "0123456789abcdef:3")
+        why.find_documents(opened[0], "0123456789abcdef:3", INLINE)
     with pytest.raises(ValueError, match=f"part {key} has 24 rows: there is no {key}:24"):
         one(opened, f"{key}:24")
 

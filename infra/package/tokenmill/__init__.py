@@ -18,13 +18,13 @@ _KERNEL_ROOMS = ("dedup", "filters", "manifests", "pipeline/extraction", "pipeli
 
 
 def _settle_kernel_cache() -> None:
-    """Point NUMBA_CACHE_DIR at a folder named by the hash of all sources in the rooms that have kernels.
+    """Point NUMBA_CACHE_DIR at a folder named by the hash of all sources of kernels.
 
     Numba notices a changed kernel but not a changed callee in another module, and would serve stale code
     (PEERS: "serves stale code when a callee in another module changes"). A folder per source state can't be stale.
     """
     root = Path(__file__).parent
-    digest = blake2b(digest_size=8)
+    digest = blake2b((root / "kernels.py").read_bytes(), digest_size=8)
     for room in _KERNEL_ROOMS:
         for source in sorted((root / room).rglob("*.py")):
             digest.update(source.read_bytes())

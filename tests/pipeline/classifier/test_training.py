@@ -15,13 +15,12 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.pipeline.corpus import prose
+from tests.pipeline.corpus import advert, prose
 from tests.pipeline.runs import tokenmill
-from tests.pipeline.test_classifier_model import advert
 from tokenmill.filters.classifier import training_line
-from tokenmill.pipeline.classifier import TrainParams, evaluate, train
-from tokenmill.pipeline.classifier_examples import drawn, example_lines, find_examples, line_key, on_both_sides
-from tokenmill.pipeline.classifier_figures import figures
+from tokenmill.pipeline.classifier.examples import drawn, example_lines, find_examples, line_key, on_both_sides
+from tokenmill.pipeline.classifier.figures import figures
+from tokenmill.pipeline.classifier.training import TrainParams, evaluate, train
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.storage import content_hash, open_url
 

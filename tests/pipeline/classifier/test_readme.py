@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_readme import BLOCKS
 from tokenmill.pipeline.recipe import Percentile
-from tokenmill.pipeline.recipe_file import load_recipe
+from tokenmill.pipeline.recipe.file import load_recipe
 
 pytest.importorskip("fasttext", reason="no package fasttext (fasttext-wheel 0.9.2) to train a model with")
 

@@ -9,21 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.corpus import fingerprint, prose, write_recipe
+from tests.pipeline.corpus import advert, fingerprint, prose, write_recipe, write_texts
 from tests.pipeline.fasttext_models import sentences
 from tests.pipeline.fasttext_models import train as train_any
-from tests.pipeline.runs import run_inline, tokenmill
-from tests.pipeline.test_classifier_model import advert
+from tests.pipeline.runs import newest, opened, run_inline, tokenmill
 from tokenmill.manifests.balance import Balance
 from tokenmill.pipeline import checks, fasttext_model, look
-from tokenmill.pipeline.classifier import TrainParams, train
-from tokenmill.pipeline.classifier_model import open_classifier
-from tokenmill.pipeline.opened import OpenedRun, open_run
+from tokenmill.pipeline.classifier.model import open_classifier
+from tokenmill.pipeline.classifier.training import TrainParams, train
+from tokenmill.pipeline.opened import OpenedRun
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.recipe import Percentile
-from tokenmill.pipeline.recipe_file import RecipeError, load_recipe
-from tokenmill.pipeline.steps.publish import Published, latest
+from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
+from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tune import parse_setting, tune
 
@@ -49,7 +48,7 @@ TEXTS = [text for n in range(40) for text in (prose(f"note {n}", 5), advert(900 
 def make_model(path: Path, seed: int = 0) -> None:
     folder = path.parent
     for name, texts in (("good", [prose(f"g {n}", 4) for n in range(60)]), ("bad", [advert(n) for n in range(60)])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        write_texts(folder / f"{name}.jsonl", texts)
     params = TrainParams(seed=seed, dim=8, buckets=500)
     train([str(folder / "good.jsonl")], [str(folder / "bad.jsonl")], str(path), params, "text", Quiet())
 
@@ -75,20 +74,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def opened(root: Path) -> tuple[Published, OpenedRun]:
-    storage = Storage(str(root))
-    published = latest(storage)
-    assert published is not None
-    return published, open_run(storage, published)
-
-
 def rows_of(run: OpenedRun, table: str, column: str) -> list[object]:
     tables = [part.tables[table].path for part in run.parts["notes"].values()]
     return [row for path in tables for row in pq.read_table(run.storage.url(path)).column(column).to_pylist()]
 
 
 def test_scores_decisions_and_percentiles(folder: Path):
-    published, run = opened(folder / "out")
+    published, run = newest(folder / "out"), opened(folder / "out")
     assert len(run.parts["notes"]) > 1
     texts = pa.array(rows_of(run, "documents", "text"), pa.large_string())
     edu = open_classifier(str(folder / "edu.bin"), "positive").signals(texts).column(0).to_pylist()
@@ -117,7 +109,7 @@ def test_the_best_tenth_is_exactly_a_tenth(folder: Path, tmp_path: Path):
     head, _, tail = RECIPE.partition("      - gopher_quality")
     entry = f"      - classifier: {{name: edu, model: {folder}/edu.bin, min_score: {{percentile: 90}}}}\n"
     run_inline(write_recipe(tmp_path, head + entry + tail[tail.index("sequences:") :]), tmp_path / "out")
-    _, run = opened(tmp_path / "out")
+    run = opened(tmp_path / "out")
     scores = rows_of(run, "signals/classifier.edu", "score")
     reasons = rows_of(run, "decisions", "reason")
     assert set(reasons) == {None, "classifier.edu.min_score"}
@@ -131,7 +123,7 @@ def test_the_models_hash_is_an_input_of_each_receipt(folder: Path):
     (annotated,) = (folder / "out" / "receipts").glob("annotate@*.parquet")
     inputs = {row["task"]: json.loads(row["inputs"]) for row in pq.read_table(annotated).to_pylist()}
     scored = [given["classifier_model"] for task, given in inputs.items() if ".classifier." in task]
-    assert scored == [card["model"]["hash"]] * (2 * len(opened(folder / "out")[1].parts["notes"]))
+    assert scored == [card["model"]["hash"]] * (2 * len(opened(folder / "out").parts["notes"]))
     assert not any("classifier_model" in given for task, given in inputs.items() if ".classifier." not in task)
 
 
@@ -166,7 +158,7 @@ def test_several_workers_write_the_same_bytes(folder: Path, tmp_path: Path):
 
 
 def test_sample_shows_score_and_bound(folder: Path):
-    _, run = opened(folder / "out")
+    run = opened(folder / "out")
     total, documents = look.sample(run, "notes", "classifier.edu.min_score", 3)
     for document in documents:
         assert (document.signal, document.bound) == ("classifier.edu.score", 0.5)
@@ -180,7 +172,7 @@ def test_sample_shows_score_and_bound(folder: Path):
 
 @pytest.mark.parametrize("value", ["0.9", "null", "{percentile: 60}"])
 def test_tune_foretells_a_changed_bound(folder: Path, tmp_path: Path, value: str):
-    _, run = opened(folder / "out")
+    run = opened(folder / "out")
     (outcome,) = tune(run, [parse_setting(f"classifier.edu.min_score={value}")]).values()
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text((folder / "recipe.yaml").read_text().replace("min_score: 0.5", f"min_score: {value}"))
@@ -190,7 +182,7 @@ def test_tune_foretells_a_changed_bound(folder: Path, tmp_path: Path, value: str
 
 
 def test_tune_says_what_is_no_bound(folder: Path):
-    _, run = opened(folder / "out")
+    run = opened(folder / "out")
     with pytest.raises(ValueError, match=r"classifier\.edu\.model is no bound over signals"):
         tune(run, [parse_setting("classifier.edu.model=x")])
     with pytest.raises(ValueError, match=r"no bound 'classifier\.edu\.min_scor': did you mean .*edu\.min_score'"):

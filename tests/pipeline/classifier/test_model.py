@@ -7,13 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.pipeline.corpus import prose
+from tests.pipeline.corpus import advert, prose
 from tests.pipeline.fasttext_models import fasttext, sentences, train
 from tokenmill.filters.classifier import training_line
-from tokenmill.pipeline.classifier_model import Classifier, open_classifier
+from tokenmill.pipeline.classifier.model import Classifier, open_classifier
 from tokenmill.pipeline.fasttext_model import CLASSES, parse_fasttext
 
-ADVERTS = "cheap click here free shipping cart login cookie policy terms menu home about offer sale best price now"
 #: As in `filters/fasttext.py`: float32, and a table of sigmoids.
 TOLERANCE = {"softmax": 1e-5, "hs": 1e-5, "ova": 0.01, "ns": 0.01}
 MODELS: dict[str, dict[str, Any]] = {
@@ -25,11 +24,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "ns": {"loss": "ns"},
     "quantised": {"loss": "softmax", "wordNgrams": 2, "quantize": {"cutoff": 500, "qnorm": True}},
 }
-
-
-def advert(number: int) -> str:
-    words = ADVERTS.split()
-    return " ".join(words[(number * 7 + place * place) % len(words)] for place in range(25)) + "\n" + prose(number, 1)
 
 
 def examples(count: int, start: int = 0) -> list[tuple[str, str]]:

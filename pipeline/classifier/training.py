@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from tokenmill.filters.classifier import LABEL_PREFIX, NEGATIVE, POSITIVE
 from tokenmill.manifests.keyed import key64, mix64
-from tokenmill.pipeline.classifier_examples import (
+from tokenmill.pipeline.classifier.examples import (
     U64,
     Bools,
     ExampleFile,
@@ -31,8 +31,8 @@ from tokenmill.pipeline.classifier_examples import (
     line_key,
     on_both_sides,
 )
-from tokenmill.pipeline.classifier_figures import figures
-from tokenmill.pipeline.classifier_model import Classifier, open_classifier
+from tokenmill.pipeline.classifier.figures import figures
+from tokenmill.pipeline.classifier.model import Classifier, open_classifier
 from tokenmill.pipeline.fasttext_model import CLASSES, parse_fasttext
 from tokenmill.pipeline.progress import Reporter
 from tokenmill.pipeline.storage import Draft, Storage

@@ -55,8 +55,8 @@ def train(
     Examples are JSONL (.gz, .zst), Parquet (also a run's `documents`), or one document a line in .txt. The same
     examples, seed and options give the same model. Beside it lies MODEL.json: what it was made of, and the figures.
     """
-    from tokenmill.pipeline.classifier import TrainParams
-    from tokenmill.pipeline.classifier import train as train_classifier
+    from tokenmill.pipeline.classifier.training import TrainParams
+    from tokenmill.pipeline.classifier.training import train as train_classifier
     from tokenmill.pipeline.progress import Lines, Quiet
 
     verbose = sys.stderr.isatty() and not quiet  # fastText's own bar, which would not go with one of ours
@@ -79,7 +79,7 @@ def evaluate(
     quiet: bool,
 ) -> None:
     """Print how well MODEL tells POSITIVE texts from NEGATIVE ones: the table that training prints, on other data."""
-    from tokenmill.pipeline.classifier import evaluate as evaluate_classifier
+    from tokenmill.pipeline.classifier.training import evaluate as evaluate_classifier
     from tokenmill.pipeline.progress import Lines, Quiet
 
     show = Quiet() if quiet else Lines()
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _print(card: dict[str, Any], part: str, title: str, as_json: bool) -> None:
-    from tokenmill.pipeline.classifier_figures import example_table, figure_tables
+    from tokenmill.pipeline.classifier.figures import example_table, figure_tables
     from tokenmill.pipeline.sheet import people_console
 
     if as_json:

@@ -1,0 +1,1 @@
+"""fastText quality classifiers: trained and held against examples by commands of their own, scored with by recipes."""

@@ -1,0 +1,185 @@
+"""The commands that only read a run: how far it is, what it holds, what became of its documents, and why."""
+
+import json
+import sys
+
+import click
+
+from tokenmill.pipeline.executor_options import executor_options
+from tokenmill.pipeline.storage import Storage
+
+
+@click.command(short_help="How far a run is, and what is published.")
+@click.argument("folder", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(folder: str, as_json: bool) -> None:
+    """How far the run in folder RUN is: tasks with a receipt, by step, and the versions published."""
+    from tokenmill.pipeline.sheet import status_of
+
+    value = status_of(Storage(folder))
+    if as_json:
+        click.echo(json.dumps(value, indent=2))
+        return
+    if not value["steps"] and not value["versions"]:
+        raise click.ClickException(f"{folder!r} holds no run: no receipts and no manifest")
+    for step, count in value["steps"].items():
+        planned = value["planned"].get(step)
+        click.echo(f"{step:<12} {count:>8,} done" + (f" of {planned:,}" if planned else ""))
+    if value["round"]:
+        told = "{of:<12} {tasks_before:>8,} done in {rounds_before} rounds, then {round}: {done:,} of {tasks:,}"
+        click.echo(told.format(**value["round"]))
+    for stone in value["erased"]:
+        click.echo(f"erased       {stone['version']}, {stone['erased']}: {stone['because']}")
+    for version in value["versions"]:
+        click.echo(f"published    {version}")
+    if not value["versions"]:
+        click.echo("nothing is published yet: the run is still going, or was stopped; `tokenmill run` goes on with it")
+
+
+@click.command(short_help="The balance sheet: what came in, what was dropped and why, what is packed.")
+@click.argument("folder", metavar="RUN")
+@click.option("--recount", is_flag=True, help="Read what was written and prove every number.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def audit(folder: str, recount: bool, as_json: bool) -> None:
+    """The balance sheet of the run in folder RUN: what came in, what was dropped or failed and why, what is packed."""
+    from tokenmill.pipeline import checks
+    from tokenmill.pipeline.sheet import people_console, print_sheet, published_or_error
+
+    storage = Storage(folder)
+    published = published_or_error(storage)
+    wrong: list[str] = []
+    if recount:
+        for task, differences in checks.recount(storage, published):
+            wrong += [f"{task}: {difference}" for difference in differences]
+    if as_json:
+        click.echo(json.dumps({"balance": published.value["balance"], "differences": wrong}, indent=2))
+    else:
+        print_sheet(published, people_console())
+        if recount and not wrong:
+            click.echo("\nrecounted: every number is what the files hold")
+    if wrong:
+        raise click.ClickException("the files do not hold what the sheet says:\n  " + "\n  ".join(wrong))
+
+
+@click.command(short_help="Print documents that a bound dropped, or that were kept.")
+@click.argument("folder", metavar="RUN")
+@click.option("--source", help="The source.  [default: the only one]")
+@click.option("--reason", default="kept", show_default=True, help="A drop reason, the group of several, or 'kept'.")
+@click.option("-n", "count", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@click.option("--characters", type=click.IntRange(40), default=600, show_default=True, help="Shown of each text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def sample(folder: str, source: str | None, reason: str, count: int, characters: int, as_json: bool) -> None:
+    """Print documents of the run in folder RUN that a bound dropped, with the signal's value and the bound.
+
+    REASON is one that `tokenmill audit` names, such as gopher_quality.min_words, a group of them, such as
+    gopher_quality, gates or failed, or "kept": what all bounds kept, before deduplication. The sample is drawn from
+    the whole source by hash, so it is the same each time; a text is shown as the rule that decided read it.
+    """
+    from tokenmill.pipeline import look
+    from tokenmill.pipeline import seen as shown
+    from tokenmill.pipeline.opened import open_run
+    from tokenmill.pipeline.sheet import published_or_error
+
+    storage = Storage(folder)
+    run = open_run(storage, published_or_error(storage))
+    if source is None and len(run.parts) > 1:
+        raise click.ClickException(f"--source is needed: this run has {', '.join(run.parts)}")
+    name = source or next(iter(run.parts))
+    total, seen = look.sample(run, name, reason, count)
+    if as_json:
+        documents = [shown.as_json(document, characters) for document in seen]
+        click.echo(json.dumps({"source": name, "reason": reason, "total": total, "documents": documents}, indent=2))
+        return
+    click.echo(f"{reason}: {total:,} documents of source {name}")
+    for document in seen:
+        click.echo("\n" + shown.described(document, characters))
+
+
+@click.command(short_help="What became of a document: dropped, removed for which other one, packed where.")
+@click.argument("folder", metavar="RUN")
+@click.argument("document", metavar="DOC")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@executor_options
+def why(
+    folder: str, document: str, as_json: bool, executor: str, address: str | None, cpus: int | None, quiet: bool
+) -> None:
+    """What became of document DOC in the run in folder RUN; DOC is its identity, its URL or its path.
+
+    The identity, part:row, is what `tokenmill sample` prints. A URL or a path (of code: inside its repository, or with
+    it) is looked for in every part, of which one column is read; all documents that have it are told of. What that
+    takes longer than 2 s is done by the executor.
+    """
+    from tokenmill.pipeline import why as fates
+    from tokenmill.pipeline.opened import open_run
+    from tokenmill.pipeline.opened_units import open_units
+    from tokenmill.pipeline.scan import opening
+    from tokenmill.pipeline.sheet import published_or_error
+
+    storage = Storage(folder)
+    published = published_or_error(storage)
+    run = open_run(storage, published)
+    units = open_units(storage, published, run.recipe_file.recipe)
+    meant = fates.find_documents(run, document, opening(executor, address, cpus, quiet))
+    found = [fates.fate_of(run, units, *identity) for identity in meant]
+    if as_json:
+        click.echo(json.dumps({"documents": [fates.as_json(fate) for fate in found]}, indent=2))
+    else:
+        click.echo("\n\n".join(map(fates.told, found)))
+
+
+@click.command(short_help="What a changed bound would keep and drop; reads no text.")
+@click.argument("folder", metavar="RUN")
+@click.option(
+    "--set",
+    "settings",
+    metavar="[SOURCE/]GROUP.BOUND=VALUE",
+    multiple=True,
+    required=True,
+    help="A bound and its new value: a number, null (off), or {percentile: P}. May be given more than once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a tally is [documents, bytes].")
+def tune(folder: str, settings: tuple[str, ...], as_json: bool) -> None:
+    """What the filters of the published run in folder RUN would keep and drop under other bounds, per source.
+
+    Such as --set gopher_quality.min_words=40 or --set web/language.min_score=0.5. Decides every document again from
+    its signals alone, by the code that `tokenmill run` decides with; writes nothing. Deduplication comes after.
+    """
+    from tokenmill.pipeline import tune as tuning
+    from tokenmill.pipeline.opened import open_run
+    from tokenmill.pipeline.sheet import people_console, published_or_error
+
+    storage = Storage(folder)
+    run = open_run(storage, published_or_error(storage))
+    outcomes = tuning.tune(run, [tuning.parse_setting(text) for text in settings])
+    if as_json:
+        click.echo(json.dumps({source: outcome.to_json() for source, outcome in outcomes.items()}, indent=2))
+        return
+    console = people_console()
+    for source, outcome in outcomes.items():
+        console.print(tuning.outcome_table(source, outcome))
+
+
+@click.command(short_help="Find any changed, missing or foreign file of a run.")
+@click.argument("folder", metavar="RUN")
+@click.option("--quick", is_flag=True, help="Check that every file is there with its size, read nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(folder: str, quick: bool, as_json: bool) -> None:
+    """Read every file of the run in folder RUN and find any that is changed, missing or foreign."""
+    from tokenmill.pipeline import checks
+    from tokenmill.pipeline.sheet import published_or_error
+
+    storage = Storage(folder)
+    published = published_or_error(storage)
+    checked, findings = 0, []
+    for _, finding in checks.verify(storage, published, quick):
+        checked += 1
+        if finding is not None:
+            findings.append(finding)
+    if as_json:
+        click.echo(json.dumps({"checked": checked, "findings": [vars(finding) for finding in findings]}, indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.path}: {finding.problem}")
+        click.echo(f"{checked} files checked, {len(findings)} not as {published.path} says")
+    if findings:
+        sys.exit(1)

@@ -1,0 +1,54 @@
+"""The mixture: the strata that kept documents are split into, and the weights of their tokens."""
+
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from tokenmill.pipeline.recipe.strict import Fraction, Strict
+
+
+class Strata(Strict):
+    """How a source's kept documents are split into streams that a mixture can weigh without packing again."""
+
+    validation_fraction: Fraction = 0.0
+    by: tuple[Literal["language", "copies"], ...] = ()
+    copies: tuple[int, ...] = (1, 2, 5, 10)  # the least number of documents in a cluster, of each range
+
+    @model_validator(mode="after")
+    def _copies_rise(self) -> "Strata":
+        bounds = self.copies
+        if bounds[:1] != (1,) or any(first >= second for first, second in itertools.pairwise(bounds)):
+            message = "`copies` is the least size of each range of clusters, rising from 1, such as [1, 2, 5, 10]"
+            raise PydanticCustomError("strata", message)
+        if "copies" in self.model_fields_set and "copies" not in self.by:
+            raise PydanticCustomError("strata", "`copies` gives ranges that nothing uses: put copies into `by` as well")
+        return self
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """What *select* decides by; it comes before *deduplicate*, which counts the copies."""
+        by = [name for name in self.by if name != "copies"]
+        return {"validation_fraction": self.validation_fraction, "by": by}
+
+    @property
+    def copies_bounds(self) -> tuple[int, ...] | None:
+        """The least size of each range of clusters; None where strata are not by copies."""
+        return self.copies if "copies" in self.by else None
+
+
+class MixtureRecipe(Strict):
+    """Shares of training tokens.
+
+    Attributes:
+        weights: by source, by component (`source/stratum`), or by what such names begin with.
+        rehydrate: a token's weight, by the least size of its range of clusters; else 1.
+        tokens: a mixture that can't give so many is not published; None: not asked.
+        max_epochs: a plan that repeats a component more often is refused.
+    """
+
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    rehydrate: dict[int, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    tokens: int | None = Field(default=None, gt=0)
+    max_epochs: float = Field(default=1.0, gt=0)

@@ -1,0 +1,87 @@
+"""The whole recipe, and what has to hold between its parts."""
+
+import difflib
+
+from pydantic import ByteSize, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from tokenmill.pipeline.recipe.dedup import Dedup
+from tokenmill.pipeline.recipe.mixture import MixtureRecipe, Strata
+from tokenmill.pipeline.recipe.source import Source
+from tokenmill.pipeline.recipe.strict import Strict
+from tokenmill.pipeline.recipe.tokens import Sequences, Tokenizer
+
+
+class Recipe(Strict):
+    """The whole recipe."""
+
+    name: str
+    output: str = "out"
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
+    part_bytes: ByteSize = ByteSize(64 << 20)
+    tokenizer: Tokenizer
+    sources: tuple[Source, ...]
+    dedup: Dedup = Dedup()
+    strata: Strata = Strata()
+    sequences: Sequences
+    mixture: MixtureRecipe = MixtureRecipe()
+
+    @model_validator(mode="after")
+    def _lines_are_counted_alike(self) -> "Recipe":
+        """What is counted over the whole run is one thing in all its sources."""
+        asked = [
+            (source.name, entry.params)
+            for source in self.sources
+            for entry in source.filters
+            if entry.group == "repeated_lines" and entry.params["scope"] == "run"
+        ]
+        for name, params in asked[1:]:
+            if params != asked[0][1]:
+                raise PydanticCustomError(
+                    "filter",
+                    "repeated_lines with `scope: run` differs in {one} and {other}: give both the same, or one of them "
+                    "`scope: source`",
+                    {"one": asked[0][0], "other": name},
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_are_counted(self) -> "Recipe":
+        bounds = self.strata.copies_bounds
+        if unknown := [size for size in self.mixture.rehydrate if size not in (bounds or ())]:
+            message = "mixture.rehydrate weighs clusters from {sizes} documents on, but {found}"
+            found = f"strata.copies is {list(bounds)}" if bounds else "strata are not by copies: `by: [copies]`"
+            raise PydanticCustomError("rehydrate", message, {"sizes": ", ".join(map(str, unknown)), "found": found})
+        if bounds and not (self.dedup.exact or self.dedup.near):
+            message = "strata are by copies, which nothing counts: dedup.exact and dedup.near are off; turn one on"
+            raise PydanticCustomError("strata", message)
+        return self
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "Recipe":
+        names = [source.name for source in self.sources]
+        if not names:
+            raise PydanticCustomError("sources", "a recipe needs at least one source", {})
+        for name in names:
+            if names.count(name) > 1:
+                raise PydanticCustomError("sources", "two sources are named {name!r}", {"name": name})
+        for component in self.mixture.weights:
+            if component.split("/", 1)[0] not in names:
+                near = difflib.get_close_matches(component, names, n=1, cutoff=0.0)[0]
+                raise PydanticCustomError(
+                    "weights",
+                    "mixture.weights names '{component}', which is no source: did you mean '{near}'?",
+                    {"component": component, "near": near},
+                )
+        unweighted = [name for name in names if name not in {key.split("/", 1)[0] for key in self.mixture.weights}]
+        if self.mixture.weights and unweighted:
+            raise PydanticCustomError(
+                "weights",
+                "mixture.weights leaves out {names}: give each source a weight, or none at all (then by tokens)",
+                {"names": ", ".join(unweighted)},
+            )
+        return self
+
+    def source(self, name: str) -> Source:
+        """The source of that name."""
+        return next(source for source in self.sources if source.name == name)
