@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 from tokenizers import normalizers, pre_tokenizers
 
 from tokenmill.dedup.shingles import text_buffers
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper, kernel
 from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, merge_piece, pair_table, table_shift
 from tokenmill.pipeline.tokens.letter_classes import NFC_CHANGES, NUMBER, NUMERIC, letter_classes
 from tokenmill.pipeline.tokens.piece_cache import (
@@ -280,7 +279,7 @@ def _find_changes(data: U8, bounds: I64, block: U16, of_block: U8, changes: BOOL
                 at += char_bytes(data[at])
 
 
-@kernel
+@helper
 def _find_added(data: U8, at: int, end: int, begins: I64, bounds: I64, pieces: U8) -> tuple[int, int]:
     """Place of the first added piece from `at` on, the longest there, and which it is; (end, -1): none."""
     while at < end:
@@ -295,7 +294,7 @@ def _find_added(data: U8, at: int, end: int, begins: I64, bounds: I64, pieces: U
     return end, -1
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@kernel
 def _encode(
     data: U8,
     bounds: I64,
@@ -379,7 +378,7 @@ def _encode(
     return 0
 
 
-@kernel
+@helper
 def _encode_piece(
     data: U8,
     at: int,

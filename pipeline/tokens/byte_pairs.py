@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -54,7 +54,7 @@ def _insert(keys: U64, values: U64, table: U64, shift: np.uint64) -> None:
         table[row, 1] = values[i]
 
 
-@kernel
+@helper
 def made_of(left: np.uint64, right: np.uint64, pairs: U64, shift: np.uint64) -> np.uint64:
     """Rank << 32 | id of what two tokens make, or all ones."""
     key = left << _LOW | right
@@ -66,7 +66,7 @@ def made_of(left: np.uint64, right: np.uint64, pairs: U64, shift: np.uint64) -> 
     return pairs[row, 1]
 
 
-@kernel
+@helper
 def merge_piece(
     data: U8, at: int, end: int, first_ids: U32, pairs: U64, shift: np.uint64, room: U64, out: U32, to: int
 ) -> int:
@@ -112,7 +112,7 @@ def merge_piece(
     return to + n
 
 
-@kernel
+@helper
 def _merge_by_heap(n: int, pairs: U64, shift: np.uint64, room: U64, out: U32, to: int) -> int:
     """`merge_piece` in time n log n: a heap of rank << 32 | place, and links to the neighbours of each place.
 
@@ -156,7 +156,7 @@ def _merge_by_heap(n: int, pairs: U64, shift: np.uint64, room: U64, out: U32, to
     return left
 
 
-@kernel
+@helper
 def _push(left: int, right: int, pairs: U64, shift: np.uint64, room: U64, n: int, size: int, out: U32, to: int) -> int:
     """Add the pair at two places to the heap behind the links, if it makes something; the heap's size."""
     made = made_of(np.uint64(out[to + left]), np.uint64(out[to + right]), pairs, shift)
@@ -174,7 +174,7 @@ def _push(left: int, right: int, pairs: U64, shift: np.uint64, room: U64, n: int
     return size + 1
 
 
-@kernel
+@helper
 def _sink(one: np.uint64, room: U64, n: int, size: int) -> None:
     """Put `one` in the place of the heap's least."""
     parent = 0

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.filters.eight_bytes import load8
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -51,7 +51,7 @@ def piece_cache(cache_bytes: int) -> PieceCache:
     return PieceCache(short, long, np.zeros(kept, np.uint32), np.ones(1, np.int64))
 
 
-@kernel
+@helper
 def first_bytes(data: U8, at: int, number: int) -> np.uint64:
     """At most eight bytes as one little-endian integer."""
     if at + 8 <= data.shape[0]:
@@ -64,14 +64,14 @@ def first_bytes(data: U8, at: int, number: int) -> np.uint64:
     return word
 
 
-@kernel
+@helper
 def _row_of(low: np.uint64, high: np.uint64, rows: int) -> int:
     mixed = (low ^ (high * _M1)) * _M2
     mixed = (mixed ^ (mixed >> _LOW)) * _M1
     return np.int64((mixed >> _LOW) & np.uint64(rows - 1))
 
 
-@kernel
+@helper
 def find_short(data: U8, at: int, number: int, short: U64, out: U32, to: int) -> int:
     """Write the ids of a piece of at most 15 bytes: where they end, or -1 where the table has it not."""
     low = first_bytes(data, at, number)
@@ -93,7 +93,7 @@ def find_short(data: U8, at: int, number: int, short: U64, out: U32, to: int) ->
     return to + count
 
 
-@kernel
+@helper
 def keep_short(data: U8, at: int, number: int, short: U64, out: U32, to: int, count: int) -> None:
     """Remember a piece of at most 15 bytes with its 1 to 3 ids."""
     low = first_bytes(data, at, number)
@@ -112,7 +112,7 @@ def keep_short(data: U8, at: int, number: int, short: U64, out: U32, to: int, co
         short[row, 3] |= np.uint64(out[to + 2])
 
 
-@kernel
+@helper
 def hash_bytes(data: U8, at: int, number: int) -> np.uint64:
     """A hash of some bytes, never 0."""
     mixed = np.uint64(number) * _M1
@@ -123,7 +123,7 @@ def hash_bytes(data: U8, at: int, number: int) -> np.uint64:
     return mixed ^ (mixed >> _LOW) | _ONE
 
 
-@kernel
+@helper
 def find_long(data: U8, at: int, number: int, mixed: np.uint64, long: U64, kept: U32, out: U32, to: int) -> int:
     """Write the ids of any other piece: where they end, or -1 where the table has it not."""
     row = np.int64((mixed >> _SIXTEEN) & np.uint64(long.shape[0] - 1))
@@ -145,7 +145,7 @@ def find_long(data: U8, at: int, number: int, mixed: np.uint64, long: U64, kept:
     return to + count
 
 
-@kernel
+@helper
 def keep_long(
     data: U8, at: int, number: int, mixed: np.uint64, long: U64, kept: U32, used: I64, out: U32, to: int, count: int
 ) -> None:
@@ -154,7 +154,8 @@ def keep_long(
     if 4 * need > kept.shape[0]:
         return
     if used[0] + need > kept.shape[0]:
-        long[:] = np.uint64(0)
+        for i in range(long.shape[0]):
+            long[i, 0] = long[i, 1] = np.uint64(0)
         used[0] = 1
     row = np.int64((mixed >> _SIXTEEN) & np.uint64(long.shape[0] - 1))
     long[row ^ 1, 0], long[row ^ 1, 1] = long[row, 0], long[row, 1]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.filters.eight_bytes import count_letters
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper
 from tokenmill.pipeline.tokens.letter_classes import LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER
 
 U8 = npt.NDArray[np.uint8]
@@ -44,13 +44,13 @@ class Pattern(NamedTuple):
     numbers: int = NUMBER
 
 
-@kernel
+@helper
 def char_bytes(lead: int) -> int:
     """Bytes of a character that begins with `lead`."""
     return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
 
 
-@kernel
+@helper
 def class_at(data: U8, at: int, block: U16, of_block: U8) -> int:
     """Classes of the character at a place; see `letter_classes`."""
     lead = np.int64(data[at])
@@ -65,7 +65,7 @@ def class_at(data: U8, at: int, block: U16, of_block: U8) -> int:
     return np.int64(of_block[np.int64(block[point >> 8]) << 8 | point & 0xFF])
 
 
-@kernel
+@helper
 def run_of(data: U8, at: int, end: int, mask: int, block: U16, of_block: U8) -> int:
     """End of the run of characters from `at` on that are of some class in `mask`."""
     while at < end and class_at(data, at, block, of_block) & mask:
@@ -73,7 +73,7 @@ def run_of(data: U8, at: int, end: int, mask: int, block: U16, of_block: U8) -> 
     return at
 
 
-@kernel
+@helper
 def run_without(data: U8, at: int, end: int, mask: int, block: U16, of_block: U8) -> int:
     """End of the run of characters from `at` on that are of no class in `mask`."""
     while at < end and not class_at(data, at, block, of_block) & mask:
@@ -81,14 +81,14 @@ def run_without(data: U8, at: int, end: int, mask: int, block: U16, of_block: U8
     return at
 
 
-@kernel
+@helper
 def letters_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     """End of the run of letters from `at` on."""
     at += count_letters(data, at, end)
     return run_of(data, at, end, LETTER, block, of_block)
 
 
-@kernel
+@helper
 def digits_end(data: U8, at: int, end: int, most: int, mask: int, block: U16, of_block: U8) -> int:
     """End of the run of at most so many digits from `at` on, characters of a class in `mask`; -1: of all."""
     while most != 0 and at < end and class_at(data, at, block, of_block) & mask:
@@ -97,7 +97,7 @@ def digits_end(data: U8, at: int, end: int, most: int, mask: int, block: U16, of
     return at
 
 
-@kernel
+@helper
 def contraction_end(data: U8, at: int, end: int, fold: bool) -> int:
     """End of `'s|'t|'re|'ve|'m|'ll|'d` at a place, or the place; `fold`: in either case."""
     if at + 1 >= end or data[at] != _APOSTROPHE:
@@ -115,7 +115,7 @@ def contraction_end(data: U8, at: int, end: int, fold: bool) -> int:
     return at
 
 
-@kernel
+@helper
 def spaces_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     r"""End of `\s+(?!\S)|\s+` at white space: the run, without its last character where another follows it."""
     last = begin = at
@@ -125,7 +125,7 @@ def spaces_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     return at if at == end or last == begin else last
 
 
-@kernel
+@helper
 def blank_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     r"""End of `\s*[\r\n]+|\s+(?!\S)|\s+` at white space."""
     last, newline, begin = at, -1, at
@@ -142,7 +142,7 @@ def blank_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     return at if at == end or last == begin else last
 
 
-@kernel
+@helper
 def marks_end(data: U8, at: int, end: int, slashes: bool, block: U16, of_block: U8) -> int:
     r"""End of `[^\s\p{L}\p{N}]+[\r\n]*`, or of `[\r\n/]*` behind it."""
     at = run_without(data, at, end, _WORD, block, of_block)
@@ -151,7 +151,7 @@ def marks_end(data: U8, at: int, end: int, slashes: bool, block: U16, of_block: 
     return at
 
 
-@kernel
+@helper
 def gpt2_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     r"""`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`."""
     behind = contraction_end(data, at, end, False)
@@ -168,7 +168,7 @@ def gpt2_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     return spaces_end(data, at, end, block, of_block)
 
 
-@kernel
+@helper
 def cl100k_end(data: U8, at: int, end: int, digits: int, block: U16, of_block: U8) -> int:
     r"""cl100k's pattern, Llama 3's and Qwen's (`digits` 3 and 1).
 
@@ -195,7 +195,7 @@ def cl100k_end(data: U8, at: int, end: int, digits: int, block: U16, of_block: U
     return blank_end(data, at, end, block, of_block)
 
 
-@kernel
+@helper
 def cased_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     r"""End of `[UPPER]*[LOWER]+` at a place, or the place where it does not match; the classes overlap."""
     shared = -1  # behind the last upper character that is lower too
@@ -210,7 +210,7 @@ def cased_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     return behind if behind > at else shared
 
 
-@kernel
+@helper
 def o200k_word_end(data: U8, at: int, end: int, found: int, block: U16, of_block: U8) -> int:
     r"""End of o200k's two alternatives of words without contraction, or `at`.
 
@@ -233,7 +233,7 @@ def o200k_word_end(data: U8, at: int, end: int, found: int, block: U16, of_block
     return run_of(data, behind, end, LOWER, block, of_block) if behind > at else at
 
 
-@kernel
+@helper
 def o200k_end(
     data: U8, at: int, end: int, digits: int, contractions: bool, slashes: bool, block: U16, of_block: U8
 ) -> int:
@@ -253,7 +253,7 @@ def o200k_end(
     return blank_end(data, at, end, block, of_block)
 
 
-@kernel
+@helper
 def piece_end(
     data: U8,
     at: int,
@@ -275,7 +275,7 @@ def piece_end(
     return end
 
 
-@kernel
+@helper
 def segment_end(data: U8, at: int, end: int, group_digits: int, numbers: int, block: U16, of_block: U8) -> int:
     """End of the segment at a place: numbers are segments of their own where `group_digits` says so."""
     if group_digits == 0 or at == end:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.filters.kernels import kernel
+from tokenmill.kernels import helper, kernel
 from tokenmill.pipeline.tokens.piece_cache import hash_bytes
 
 U8 = npt.NDArray[np.uint8]
@@ -53,7 +53,7 @@ def _fill(rows: U64, bounds: I64, data: U8) -> None:
         rows[row, 0], rows[row, 1] = mixed, np.uint64(i + 1)
 
 
-@kernel
+@helper
 def find_whole(text: U8, at: int, number: int, mixed: np.uint64, rows: U64, bounds: I64, data: U8, ids: U32) -> int:
     """Id of a piece of so many bytes, or -1."""
     row = np.int64((mixed >> _SIXTEEN) & np.uint64(rows.shape[0] - 1))
