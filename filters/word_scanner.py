@@ -225,7 +225,6 @@ def _scan_run(data, start, end, table, entries, sieve, run, out, filled):  # typ
     return at, _emit(count, run, out, filled)
 
 
-@kernel
 @helper
 def _is_plain(bits):  # type: ignore[no-untyped-def]
     """Whether a run of such characters is one word, unless it is an exception: no marks, nor letters behind digits."""
