@@ -78,6 +78,21 @@ def count_letters(data: U8, at: int, end: int) -> int:
 
 
 @helper
+def count_small(data: U8, at: int, end: int) -> int:
+    """How many small ASCII letters stand at `at`, up to `end`; in the last eight bytes of `data` maybe fewer."""
+    start = at
+    while at < end and at + 8 <= len(data):
+        block = load8(data, at)
+        low = block & _LOWS
+        others = ~((low + _FROM_A) & ~(low + _BEYOND_Z)) | block
+        others &= _TOPS
+        if others:
+            return min(at + int(trailing_zeros(others) >> _THREE), end) - start
+        at += 8
+    return min(at, end) - start
+
+
+@helper
 def copy_bytes(source: U8, at: int, end: int, target: U8, to: int) -> int:
     """Copy bytes at … end to index `to` of another array: the index behind them."""
     stop = to + end - at

@@ -10,9 +10,12 @@ and their pieces get names that no text has. Ids stay as they are.
 newlines, as in GPT-NeoX and Gemma, are ordinary pieces of text), plus whatever the policy names. Ids are those that the
 JSON states; `tokenizers` alone numbers added tokens anew where the vocabulary has a hole.
 
-Memory: one call encodes texts of at most 1 MiB together, or one longer text alone. `tokenizers` holds about 100 bytes a
-byte of text meanwhile (measured: 3.4 GB for one document of 32 MiB), so a 50 MB document needs 5 GB; the result takes
-0.5 to 1 bytes a byte of text, twice that while it is put together.
+Byte-level BPE with a known pre-tokenizer goes through our own kernels (`byte_level`), if they encode `probes.PROBES` as
+`tokenizers` does; everything else goes to `tokenizers`, and `Encoder.slow_because` says why.
+
+Memory: one call encodes texts of a few MiB together, or one longer text alone. Our kernels hold 4 bytes a byte of text
+meanwhile, and 32 a byte of its longest piece; `tokenizers` about 100 a byte (measured: 3.4 GB for one document of
+32 MiB). The result takes 0.5 to 1 bytes a byte of text, twice that while it is put together.
 """
 
 import difflib
@@ -26,8 +29,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
+from tokenizers import Tokenizer
 
 from tokenmill.manifests.shards import token_dtype
+from tokenmill.pipeline.tokens.byte_level import Unknown, read
+from tokenmill.pipeline.tokens.byte_level_encoder import ByteLevelEncoder
+from tokenmill.pipeline.tokens.probes import PROBES
 from tokenmill.pipeline.tokens.tokenizer_json import hide, is_text, load, parse, token_ids, unknown_token
 
 # One task, one core. Set once, when this module is imported: `tokenizers` reads it at each call, and changing the
@@ -38,7 +45,8 @@ I64 = npt.NDArray[np.int64]
 #: uint16 or uint32
 Tokens = npt.NDArray[Any]
 
-_CALL_BYTES = 1 << 20
+#: Text of one call: `tokenizers` holds much a byte meanwhile, our kernels four bytes.
+_SLOW_CALL_BYTES, _FAST_CALL_BYTES = 1 << 20, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,7 @@ class Encoder:
         dtype: `pa.uint16()` or `pa.uint32()`.
         special_ids: ids of bos, eos, pad and mask; -1 where the policy names none.
         control_ids: int64, sorted: ids that no text produces. The model's unknown token is not among them.
+        slow_because: why `tokenizers` encodes; None where our own kernels do (see `byte_level`).
     """
 
     def __init__(self, tokenizer_json: bytes, policy: TokenizerPolicy) -> None:
@@ -136,6 +145,7 @@ class Encoder:
         self.control_ids: I64 = np.array(sorted({ids[name] for name in control}), dtype=np.int64)
         hide(value, control, set(self.control_ids.tolist()), prefix=f"\U0010ffff{self.hash}:")
         self._tokenizer = load(value)
+        self._fast, self.slow_because = _fast_path(value, self._tokenizer)
         self._is_control = np.zeros(self.vocab_size, dtype=np.bool_)
         self._is_control[self.control_ids] = True
 
@@ -147,22 +157,16 @@ class Encoder:
         """
         head = [self.special_ids["bos"]] if self.policy.prepend_bos else []
         tail = [self.special_ids["eos"]] if self.policy.append_eos else []
-        lengths = np.zeros(len(texts), dtype=np.int64)
-        numpy_dtype = self.dtype.to_pandas_dtype()
-        pieces: list[Tokens] = [np.zeros(0, dtype=numpy_dtype)]
-        for start, stop in _calls(texts):
-            part = texts.slice(start, stop - start).to_pylist()
-            present = [i for i, text in enumerate(part) if text is not None]
-            found = self._tokenizer.encode_batch_fast([part[i] for i in present], add_special_tokens=False)
-            ids: list[int] = []
-            for i, encoding in zip(present, found, strict=True):
-                before = len(ids)
-                ids += head
-                ids += encoding.ids
-                ids += tail
-                lengths[start + i] = len(ids) - before
-            pieces.append(np.array(ids, dtype=numpy_dtype))
-        batch = EncodedBatch(np.concatenate(pieces), _offsets(lengths))
+        tokens, lengths = [np.zeros(0, self.dtype.to_pandas_dtype())], [np.zeros(0, np.int64)]
+        for start, stop in _calls(texts, _SLOW_CALL_BYTES if self._fast is None else _FAST_CALL_BYTES):
+            part = texts.slice(start, stop - start)
+            if self._fast is None:
+                ids, counts = _encode_slowly(self._tokenizer, part, head, tail)
+            else:
+                ids, counts = self._fast.encode(part, head, tail)
+            tokens.append(ids.astype(tokens[0].dtype))
+            lengths.append(counts)
+        batch = EncodedBatch(np.concatenate(tokens), _offsets(np.concatenate(lengths)))
         self._check(batch, texts)
         return batch
 
@@ -192,12 +196,50 @@ def _offsets(lengths: I64) -> I64:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _calls(texts: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
-    """Ranges of texts that one call encodes: as many as fit in _CALL_BYTES, at least one."""
+def _fast_path(value: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[ByteLevelEncoder | None, str | None]:
+    """The encoder of our own kernels, or why there is none: what they don't know, or a probe that comes out otherwise.
+
+    Args:
+        value: the tokenizer.json, its control tokens hidden.
+        tokenizer: the same in `tokenizers`.
+    """
+    try:
+        fast = ByteLevelEncoder(read(value))
+    except Unknown as unknown:
+        return None, str(unknown)
+    ids, lengths = fast.encode(pa.array(PROBES, pa.large_string()), (), ())
+    ends = np.cumsum(lengths)
+    expected = tokenizer.encode_batch_fast(list(PROBES), add_special_tokens=False)
+    for probe, encoding, end, length in zip(PROBES, expected, ends.tolist(), lengths.tolist(), strict=True):
+        found = ids[end - length : end].tolist()
+        if found != encoding.ids:
+            return None, f"its own ids of {probe[:40]!r} are {encoding.ids[:8]}…, those of our kernels {found[:8]}…"
+    return fast, None
+
+
+def _encode_slowly(
+    tokenizer: Tokenizer, texts: pa.LargeStringArray, head: Sequence[int], tail: Sequence[int]
+) -> tuple[npt.NDArray[np.uint32], I64]:
+    """`ByteLevelEncoder.encode` by `tokenizers`."""
+    rows = np.flatnonzero(np.asarray(pc.is_valid(texts)))
+    found = tokenizer.encode_batch_fast(texts.take(pa.array(rows)).to_pylist(), add_special_tokens=False)
+    lengths = np.zeros(len(texts), np.int64)
+    ids: list[int] = []
+    for row, encoding in zip(rows.tolist(), found, strict=True):
+        before = len(ids)
+        ids += head
+        ids += encoding.ids
+        ids += tail
+        lengths[row] = len(ids) - before
+    return np.array(ids, np.uint32), lengths
+
+
+def _calls(texts: pa.LargeStringArray, most_bytes: int) -> Iterator[tuple[int, int]]:
+    """Ranges of texts that one call encodes: as many as fit in `most_bytes`, at least one."""
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_pylist()
     start = size = 0
     for i, text_bytes in enumerate(sizes):
-        if i > start and size + text_bytes > _CALL_BYTES:
+        if i > start and size + text_bytes > most_bytes:
             yield start, i
             start, size = i, 0
         size += text_bytes

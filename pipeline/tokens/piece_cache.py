@@ -68,24 +68,28 @@ def first_bytes(data: U8, at: int, number: int) -> np.uint64:
 def _row_of(low: np.uint64, high: np.uint64, rows: int) -> int:
     mixed = (low ^ (high * _M1)) * _M2
     mixed = (mixed ^ (mixed >> _LOW)) * _M1
-    return np.int64((mixed >> _LOW) & np.uint64(rows - 1))
+    return int(np.int64((mixed >> _LOW) & np.uint64(rows - 1)))
 
 
 @helper
-def find_short(data: U8, at: int, number: int, short: U64, out: U32, to: int) -> int:
-    """Write the ids of a piece of at most 15 bytes: where they end, or -1 where the table has it not."""
+def short_row(data: U8, at: int, number: int, short: U64) -> int:
+    """Row of a piece of at most 15 bytes, or -1 where the table has it not; no branch hangs on what memory holds."""
     low = first_bytes(data, at, number)
     high = np.uint64(number) << _LENGTH
     if number > 8:
         high |= first_bytes(data, at + 8, number - 8)
     row = _row_of(low, high, short.shape[0])
-    if short[row, 0] != low or short[row, 1] != high:
-        row ^= 1
-        if short[row, 0] != low or short[row, 1] != high:
-            return -1
+    here = (short[row, 0] == low) & (short[row, 1] == high)
+    there = (short[row ^ 1, 0] == low) & (short[row ^ 1, 1] == high)
+    return (row ^ there) | -(not (here | there))
+
+
+@helper
+def short_ids(short: U64, row: int, out: U32, to: int) -> int:
+    """Write the ids of the piece in a row of `short`: where they end."""
     first, rest = short[row, 2], short[row, 3]
     out[to] = np.uint32(first & _MASK)
-    count = np.int64(rest >> _LOW)
+    count = int(np.int64(rest >> _LOW))
     if count > 1:
         out[to + 1] = np.uint32(first >> _LOW)
         if count > 2:
@@ -134,7 +138,7 @@ def find_long(data: U8, at: int, number: int, mixed: np.uint64, long: U64, kept:
     place = np.int64(long[row, 1])
     if np.int64(kept[place]) != number:
         return -1
-    count = np.int64(kept[place + 1])
+    count = int(kept[place + 1])
     place += 2
     for i in range(0, number, 4):
         if kept[place] != np.uint32(first_bytes(data, at + i, min(4, number - i))):

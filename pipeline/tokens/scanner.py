@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.filters.eight_bytes import count_letters
+from tokenmill.filters.eight_bytes import count_letters, count_small
 from tokenmill.kernels import helper
 from tokenmill.pipeline.tokens.letter_classes import LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER
 
@@ -55,14 +55,14 @@ def class_at(data: U8, at: int, block: U16, of_block: U8) -> int:
     """Classes of the character at a place; see `letter_classes`."""
     lead = np.int64(data[at])
     if lead < 0x80:
-        return np.int64(of_block[lead])
+        return int(of_block[lead])
     if lead < 0xE0:
         point = (lead & 0x1F) << 6 | (data[at + 1] & 0x3F)
     elif lead < 0xF0:
         point = (lead & 0xF) << 12 | (data[at + 1] & 0x3F) << 6 | (data[at + 2] & 0x3F)
     else:
         point = (lead & 0x7) << 18 | (data[at + 1] & 0x3F) << 12 | (data[at + 2] & 0x3F) << 6 | (data[at + 3] & 0x3F)
-    return np.int64(of_block[np.int64(block[point >> 8]) << 8 | point & 0xFF])
+    return int(of_block[np.int64(block[point >> 8]) << 8 | point & 0xFF])
 
 
 @helper
@@ -211,6 +211,17 @@ def cased_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
 
 
 @helper
+def plain_word_end(data: U8, at: int, end: int) -> int:
+    r"""End of ` ?[A-Z]?[a-z]+` before an ASCII character or the end, or `at`: the words that o200k mostly meets."""
+    first = at + (data[at] == _BLANK)
+    first += first < end and 0x41 <= data[first] <= 0x5A
+    behind = first + count_small(data, first, end)
+    if behind == first or (behind < end and (data[behind] >= 0x80 or 0x61 <= data[behind] <= 0x7A)):
+        return at
+    return behind
+
+
+@helper
 def o200k_word_end(data: U8, at: int, end: int, found: int, block: U16, of_block: U8) -> int:
     r"""End of o200k's two alternatives of words without contraction, or `at`.
 
@@ -218,19 +229,22 @@ def o200k_word_end(data: U8, at: int, end: int, found: int, block: U16, of_block
     """
     second = at + char_bytes(data[at])
     before = not found & (LETTER | NUMBER | NEWLINE) and second < end
+    before = before and class_at(data, second, block, of_block) & (UPPER | LOWER) != 0
     if before:
         behind = cased_end(data, second, end, block, of_block)
         if behind > second:
             return behind
-    behind = cased_end(data, at, end, block, of_block)
-    if behind > at:
-        return behind
+    if found & (UPPER | LOWER):
+        behind = cased_end(data, at, end, block, of_block)
+        if behind > at:
+            return behind
     if before:
         behind = run_of(data, second, end, UPPER, block, of_block)
         if behind > second:
             return run_of(data, behind, end, LOWER, block, of_block)
-    behind = run_of(data, at, end, UPPER, block, of_block)
-    return run_of(data, behind, end, LOWER, block, of_block) if behind > at else at
+    if not found & UPPER:
+        return at
+    return run_of(data, run_of(data, at, end, UPPER, block, of_block), end, LOWER, block, of_block)
 
 
 @helper
@@ -241,8 +255,10 @@ def o200k_end(
 
     `\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
     """
+    behind = plain_word_end(data, at, end)
     found = class_at(data, at, block, of_block)
-    behind = o200k_word_end(data, at, end, found, block, of_block)
+    if behind == at:
+        behind = o200k_word_end(data, at, end, found, block, of_block)
     if behind > at:
         return contraction_end(data, behind, end, True) if contractions else behind
     if found & NUMBER:

@@ -64,6 +64,6 @@ def find_whole(text: U8, at: int, number: int, mixed: np.uint64, rows: U64, boun
             while same < number and data[bounds[index] + same] == text[at + same]:
                 same += 1
             if same == number:
-                return np.int64(ids[index])
+                return int(ids[index])
         row = (row + 1) & (rows.shape[0] - 1)
     return -1

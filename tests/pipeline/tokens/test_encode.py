@@ -114,8 +114,9 @@ def test_calls_bounded_by_bytes_change_nothing(monkeypatch: pytest.MonkeyPatch):
     texts = large(["skipped", *TEXTS, None, "", "x" * 100, *TEXTS]).slice(1)
     encoder = Encoder(byte_level(), BOTH_ENDS)
     whole = encoder.encode(texts)
-    monkeypatch.setattr(encode, "_CALL_BYTES", 50)
-    assert list(encode._calls(texts)) == [(0, 1), (1, 2), (2, 5), (5, 6), (6, 7), (7, 8), (8, 9)]
+    monkeypatch.setattr(encode, "_SLOW_CALL_BYTES", 50)
+    monkeypatch.setattr(encode, "_FAST_CALL_BYTES", 50)
+    assert list(encode._calls(texts, 50)) == [(0, 1), (1, 2), (2, 5), (5, 6), (6, 7), (7, 8), (8, 9)]
     split = encoder.encode(texts)
     assert documents(split) == documents(whole)
 

@@ -1,0 +1,96 @@
+"""Byte-level BPE as one pass over a batch's UTF-8: added pieces, segments, pieces, the cache, merges on a miss."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import normalizers
+
+from tokenmill.dedup.shingles import text_buffers
+from tokenmill.pipeline.tokens.byte_level import ByteLevel
+from tokenmill.pipeline.tokens.byte_level_kernel import AHEAD, encode_batch, find_changes
+from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, pair_table, table_shift
+from tokenmill.pipeline.tokens.letter_classes import letter_classes
+from tokenmill.pipeline.tokens.piece_cache import piece_cache
+from tokenmill.pipeline.tokens.whole_pieces import whole_pieces
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+
+CACHE_BYTES = 32 << 20
+
+
+class Added(NamedTuple):
+    """Added tokens that are pieces of text, by first byte and longest first.
+
+    Attributes:
+        begins: int64[257], where those of each first byte begin.
+        bounds: int64[n+1], where each lies in `data`.
+        data: uint8.
+        ids: uint32[n].
+    """
+
+    begins: I64
+    bounds: I64
+    data: U8
+    ids: U32
+
+
+class ByteLevelEncoder:
+    """Encodes batches with a `ByteLevel`; its cache makes it one thread's."""
+
+    def __init__(self, tokenizer: ByteLevel, cache_bytes: int = CACHE_BYTES) -> None:
+        """Make the tables; the cache takes at most `cache_bytes`."""
+        self._pattern, self._nfc, self._prefix = tokenizer.pattern, tokenizer.nfc, tokenizer.prefix
+        pairs = pair_table(tokenizer.merges)
+        self._tables = (tokenizer.first_ids, pairs, table_shift(pairs))
+        self._whole, self._added = whole_pieces(tokenizer.whole), _added_table(tokenizer.added)
+        self._cache = piece_cache(cache_bytes)
+        self._room = np.empty(ROOM_PER_BYTE << 12, np.uint64)
+        self._ahead = np.empty((3, AHEAD + 1), np.int64)
+
+    def encode(self, texts: pa.LargeStringArray, head: Sequence[int], tail: Sequence[int]) -> tuple[U32, I64]:
+        """Ids of all texts, uint32, and how many each has, int64[n]; none of a null.
+
+        Args:
+            texts: one a row.
+            head: ids before each text.
+            tail: ids behind each.
+        """
+        texts = self._prepared(texts)
+        data, bounds = text_buffers(texts)
+        out = np.empty(int(bounds[-1] - bounds[0]) + (len(head) + len(tail)) * len(texts), np.uint32)
+        lengths = np.zeros(len(texts), np.int64)
+        state = np.array([0, -1, 0, 0, 0], np.int64)
+        present = texts.is_valid().to_numpy(zero_copy_only=False)
+        ends = (np.array(head, np.uint32), np.array(tail, np.uint32))
+        fixed = (*self._added, *self._pattern, *letter_classes(), *self._tables, *self._whole, *self._cache)
+        while need := encode_batch(data, bounds, present, *ends, *fixed, self._room, self._ahead, state, lengths, out):
+            self._room = np.empty(ROOM_PER_BYTE * need, np.uint64)
+        return out[: state[4]], lengths
+
+    def _prepared(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
+        if self._nfc:
+            data, bounds = text_buffers(texts)
+            changes = np.zeros(len(texts), np.bool_)
+            find_changes(data, bounds, *letter_classes(), changes)
+            if changes.any():
+                nfc, rows = normalizers.NFC(), np.flatnonzero(changes)
+                changed = pa.array([nfc.normalize_str(texts[row].as_py()) for row in rows.tolist()], texts.type)
+                texts = pc.replace_with_mask(texts, pa.array(changes), changed)
+        if self._prefix:
+            texts = pc.if_else(pc.starts_with(texts, " "), texts, pc.binary_join_element_wise(" ", texts, ""))
+        return texts
+
+
+def _added_table(added: Mapping[bytes, int]) -> Added:
+    ordered = sorted(added, key=lambda piece: (piece[0], -len(piece)))
+    begins = np.searchsorted([piece[0] for piece in ordered], np.arange(257)).astype(np.int64)
+    bounds = np.zeros(len(ordered) + 1, np.int64)
+    np.cumsum([len(piece) for piece in ordered], out=bounds[1:])
+    ids = np.array([added[piece] for piece in ordered], np.uint32)
+    return Added(begins, bounds, np.frombuffer(b"".join(ordered), np.uint8), ids)
