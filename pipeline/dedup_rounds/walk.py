@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.dedup.fates import walk_ranks
+from tokenmill.dedup.radix import order_by, places_in
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.dedup_rounds.components import Components, partition_name
@@ -74,13 +75,13 @@ def run_walk(
 
     def work(key: str) -> Work:
         found = read_records(run.storage, nodes, index, LABELLED_COLUMNS)
-        order = np.argsort(found["rank"])
+        order = order_by(found["rank"].astype(np.uint64, copy=False))
         found = {name: column[order] for name, column in found.items()}
         ranks, numbers, labels = (found[name].astype(np.uint64, copy=False) for name in ("rank", "number", "label"))
         pairs = read_records(run.storage, edges, index, PAIR_COLUMNS)
         earlier, later = (pairs[name].astype(np.uint64, copy=False) for name in ("earlier", "later"))
         keeper, best = walk_ranks(ranks, earlier, later, pairs["equal"].astype(np.int32, copy=False))
-        first = np.searchsorted(ranks, labels)
+        first = places_in(ranks, labels)
         documents = _sums(first, found["documents"])
         outcomes = {
             "number": numbers,
@@ -98,10 +99,8 @@ def run_walk(
 
 
 def _sums(first: npt.NDArray[np.int64], documents: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
-    """Documents of each node's component."""
-    ends = np.zeros(len(first), np.int64)
-    np.add.at(ends, first, documents)
-    return ends[first]
+    """Documents of each node's component; floats hold such sums exactly."""
+    return np.bincount(first, documents, len(first)).astype(np.int64)[first]
 
 
 def _notes(numbers: U64, first: npt.NDArray[np.int64], pairs: int) -> Mapping[str, object]:

@@ -21,6 +21,7 @@ from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import CLUSTERS, LEDGER
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.book import TaskRun
+from tokenmill.pipeline.dedup_rounds.components import WALKED_BYTES
 from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask, Verified
 from tokenmill.pipeline.dedup_rounds.finish import finish
 from tokenmill.pipeline.dedup_rounds.groups import Group, GroupPart, group_bases, group_of
@@ -39,6 +40,8 @@ dedup: {num_permutations: 7, bands: 3, rows: 2, threshold: 0.7}
 sequences: {length: 2048}
 """
 SOURCES = ("web", "code")
+#: Rounds that are run where one task cannot walk all edges.
+GONE_STEPS = {"dedup_ends", "dedup_roots", "dedup_gone"}
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
@@ -298,6 +301,8 @@ def test_the_rounds_say_what_the_whole_says(
     check(bench, receipts)
     assert receipts[-1].notes["verified_pairs"] == len(corpus.earlier)
     assert receipts[-1].notes["cut_pairs"] == 3
+    told = len(corpus.earlier) * WALKED_BYTES > partition_bytes
+    assert {name.split()[0] for name in bench.ran} & GONE_STEPS == (GONE_STEPS if told else set())
 
 
 @pytest.mark.parametrize(("near", "exact"), [(True, False), (False, True), (False, False)])
@@ -364,7 +369,7 @@ def chain(length: int, seed: int) -> I64:
     return np.stack((members[:-1], members[1:]), axis=1)
 
 
-@pytest.mark.parametrize(("partition_bytes", "rounds"), [(32 << 10, 7), (1 << 30, 1)])
+@pytest.mark.parametrize(("partition_bytes", "rounds"), [(120 << 10, 7), (1 << 30, 1)])
 def test_a_chain_of_2000_revisions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition_bytes: int, rounds: int
 ) -> None:
@@ -404,6 +409,20 @@ def test_a_cluster_of_200000(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, me
     assert receipts[-1].notes["verified_pairs"] == len(pairs)
 
 
+@pytest.mark.parametrize(("partition_bytes", "least", "most"), [(1 << 20, 1, 1), (1 << 40, 30, 64)])
+def test_of_a_cluster_over_groups_few_edges_are_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition_bytes: int, least: int, most: int
+) -> None:
+    """Of 3,000 alike documents each met 64; those of other groups are known to go only where groups tell each other."""
+    monkeypatch.setattr(exchange, "PARTITION_BYTES", partition_bytes)
+    later, earlier = np.divmod(np.arange(64 * 3000), 64)
+    pairs = np.stack((earlier, later), axis=1)[earlier < later]
+    bench = Bench(Storage(str(tmp_path)), pairs_among(3000, pairs), edges_a_file=20_000)
+    check_numbers(bench, bench.go())
+    walked = sum(receipt.notes["pairs"] for receipt in bench.known.values() if receipt.step == "dedup_walk")
+    assert least * 2999 <= walked <= most * 2999
+
+
 def files_of(receipts: list[Receipt]) -> dict[str, str]:
     return {output.name: output.hash for receipt in receipts for output in receipt.outputs}
 
@@ -437,6 +456,7 @@ def test_a_run_killed_between_or_within_rounds_goes_on(tmp_path: Path, monkeypat
     before = bench.go()
     ran, steps = bench.ran, [name.split()[0] for name in bench.ran]
     assert max(int(name[-2:]) for name in ran if "star" in name) >= 2
+    assert set(steps) > GONE_STEPS
     for step in dict.fromkeys(steps):
         bench.ran = []
         # a task's key does not know of later rounds: what comes after is found again where its inputs are the same
