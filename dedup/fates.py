@@ -54,6 +54,6 @@ def walk_ranks(ranks: U64, earlier: U64, later: U64, equal: I32) -> tuple[I64, I
         Per document: position of its keeper, -1 where it stays, int64[n]; equal minima with it, int32[n].
     """
     order = order_by(later, earlier)
-    equal, later, earlier = equal[order], later[order], earlier[order]
-    del order
-    return walk(len(ranks), places_in(ranks, earlier), np.searchsorted(ranks, later), equal)
+    equal = equal[order]
+    at_later = np.searchsorted(ranks, later[order])  # ascends
+    return walk(len(ranks), places_in(ranks, earlier[order]), at_later, equal)
