@@ -54,7 +54,8 @@ def run_contract(
             nodes = _joined(nodes, _nodes(found))
         assert nodes is not None
         if told is None:
-            gone = gone_of(run.storage, group, files, roots_of(run.storage, group, files))
+            roots = roots_of(run.storage, group, files, np.empty(0, np.uint64)).numbers
+            gone = gone_of(run.storage, group, files, roots)
         else:
             gone = numbers_told(run.storage, told, group)
         path = f"dedup/contract/{{}}-{group.name}.{key}.arrow"

@@ -21,6 +21,7 @@ from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import CLUSTERS, LEDGER
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.book import TaskRun
+from tokenmill.pipeline.dedup_rounds import gone
 from tokenmill.pipeline.dedup_rounds.components import WALKED_BYTES
 from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask, Verified
 from tokenmill.pipeline.dedup_rounds.finish import finish
@@ -286,14 +287,16 @@ def check(bench: Bench, receipts: list[Receipt]) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(corpora(), st.sampled_from([60, 200, 1 << 20]), st.sampled_from([2, 128]))
+@given(corpora(), st.sampled_from([60, 200, 1 << 20]), st.sampled_from([2, 128]), st.sampled_from([0, 2]))
 def test_the_rounds_say_what_the_whole_says(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     corpus: Corpus,
     partition_bytes: int,
     fan_out: int,
+    few_edges: int,
 ) -> None:
+    monkeypatch.setattr(gone, "FEW_EDGES", few_edges)
     monkeypatch.setattr(exchange, "PARTITION_BYTES", partition_bytes)
     monkeypatch.setattr(exchange, "FAN_OUT", fan_out)
     bench = Bench(Storage(str(tmp_path_factory.mktemp("run"))), corpus)
@@ -301,8 +304,10 @@ def test_the_rounds_say_what_the_whole_says(
     check(bench, receipts)
     assert receipts[-1].notes["verified_pairs"] == len(corpus.earlier)
     assert receipts[-1].notes["cut_pairs"] == 3
-    told = len(corpus.earlier) * WALKED_BYTES > partition_bytes
-    assert {name.split()[0] for name in bench.ran} & GONE_STEPS == (GONE_STEPS if told else set())
+    asked = len(corpus.earlier) * WALKED_BYTES > partition_bytes
+    steps = {name.split()[0] for name in bench.ran} & GONE_STEPS
+    told = asked and len(corpus.earlier) > few_edges * len(set(corpus.later.tolist()))
+    assert steps == (GONE_STEPS if told else {"dedup_ends", "dedup_roots"} if asked else set())
 
 
 @pytest.mark.parametrize(("near", "exact"), [(True, False), (False, True), (False, False)])
@@ -409,18 +414,29 @@ def test_a_cluster_of_200000(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, me
     assert receipts[-1].notes["verified_pairs"] == len(pairs)
 
 
-@pytest.mark.parametrize(("partition_bytes", "least", "most"), [(1 << 20, 1, 1), (1 << 40, 30, 64)])
+@pytest.mark.parametrize(
+    ("partition_bytes", "met_of_64", "least", "most", "turns"),
+    [(1 << 20, 64, 1, 1, 1), (1 << 20, 32, 1, 4, 3), (1 << 40, 64, 30, 64, 0)],
+)
 def test_of_a_cluster_over_groups_few_edges_are_walked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition_bytes: int, least: int, most: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    partition_bytes: int,
+    met_of_64: int,
+    least: int,
+    most: int,
+    turns: int,
 ) -> None:
-    """Of 3,000 alike documents each met 64; those of other groups are known to go only where groups tell each other."""
+    """Of 3,000 documents each is like the first 64, or half of them; groups tell each other who goes, or do not."""
     monkeypatch.setattr(exchange, "PARTITION_BYTES", partition_bytes)
     later, earlier = np.divmod(np.arange(64 * 3000), 64)
-    pairs = np.stack((earlier, later), axis=1)[earlier < later]
+    there = (earlier < later) & (np.random.default_rng(0).integers(0, 64, len(later)) < met_of_64)
+    pairs = np.stack((earlier, later), axis=1)[there]
     bench = Bench(Storage(str(tmp_path)), pairs_among(3000, pairs), edges_a_file=20_000)
     check_numbers(bench, bench.go())
     walked = sum(receipt.notes["pairs"] for receipt in bench.known.values() if receipt.step == "dedup_walk")
     assert least * 2999 <= walked <= most * 2999
+    assert len({name[-2:] for name in bench.ran if name.startswith("dedup_gone")}) == turns
 
 
 def files_of(receipts: list[Receipt]) -> dict[str, str]:
@@ -450,6 +466,7 @@ def test_bytes_depend_on_neither_partitions_nor_the_order_of_edges(
 
 def test_a_run_killed_between_or_within_rounds_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "PARTITION_BYTES", 3000)
+    monkeypatch.setattr(gone, "FEW_EDGES", 0)
     corpus = pairs_among(200, chain(150, 4))
     corpus.content[150:] = corpus.content[:50]
     bench = Bench(Storage(str(tmp_path)), corpus)
