@@ -1,6 +1,6 @@
 """Round 6: the walk over whole components → what becomes of every document that is like another, by group.
 
-A component is never split over tasks: the fate of a document hangs on those before it. The task holds some 150 bytes for
+A component is never split over tasks: the fate of a document hangs on those before it. The task holds 150 bytes for
 each edge that may still matter, its documents included; of a large cluster that is one or a few edges a document, in
 however many groups it lies (see `gone`): 1M documents, 64M edges, come to 0.15 GB. Time is near linear.
 """
