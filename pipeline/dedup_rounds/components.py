@@ -98,8 +98,8 @@ def find_components(context: Context, edges: Sequence[Output]) -> Components:
     files, rounds = merged(context, "stars", [receipt.output("stars") for receipt in contracted], partitions), 0
     while True:
         rounds += 1
-        files, _ = _stars(context, "small", files, partitions, rounds)
-        files, unsettled = _stars(context, "large", files, partitions, rounds)
+        files, _ = _stars(context, "dedup_small_star", files, partitions, rounds)
+        files, unsettled = _stars(context, "dedup_large_star", files, partitions, rounds)
         if not unsettled:
             break
     dealt_out = [output for receipt in contracted for output in receipt.outputs]
@@ -125,15 +125,16 @@ def find_components(context: Context, edges: Sequence[Output]) -> Components:
 
 
 def _stars(
-    context: Context, kind: str, files: Sequence[Output], partitions: int, rounds: int
+    context: Context, step: str, files: Sequence[Output], partitions: int, rounds: int
 ) -> tuple[tuple[Output, ...], int]:
     """One round of stars: their files, and how many nodes are unsettled."""
     tasks = []
     for index in range(partitions):
         name = f"{partition_name(index)}-round-{rounds:02d}"
-        tasks.append(RoundTask(name, run_star, (kind, name, index, of_partition(files, index), partitions)))
-    receipts = context.run(f"dedup_{kind}_star", tasks)
-    found = merged(context, f"{kind}-{rounds:02d}", [receipt.outputs[0] for receipt in receipts], partitions)
+        tasks.append(RoundTask(name, run_star, (step, name, index, of_partition(files, index), partitions)))
+    receipts = context.run(step, tasks)
+    label = f"{step.removeprefix('dedup_')}-{rounds:02d}"
+    found = merged(context, label, [receipt.outputs[0] for receipt in receipts], partitions)
     return found, sum(receipt.notes["unsettled"] for receipt in receipts)
 
 
@@ -148,18 +149,17 @@ def partition_name(index: int) -> str:
 
 
 def run_star(
-    run: TaskRun, recipe: Recipe, kind: str, name: str, index: int, files: Sequence[Output], partitions: int
+    run: TaskRun, recipe: Recipe, step: str, name: str, index: int, files: Sequence[Output], partitions: int
 ) -> Receipt:
     """The stars of one partition's nodes.
 
     A small star contracts the edges; each goes to the partitions of both its ends. A large star has all edges of a
     node, and sends each to the partition of its larger end.
     """
-    step = f"dedup_{kind}_star"
     task = Task(step, VERSION, "", name, {"partitions": partitions}, {"stars": hash_of(files)})
 
     def work(key: str) -> Work:
-        small = kind == "small"
+        small = step == "dedup_small_star"
         found = read_records(run.storage, files, index, STAR_COLUMNS if small else END_COLUMNS)
         one, other = (as_ranks(column) for column in found.values())
         if small:
@@ -169,7 +169,7 @@ def run_star(
             settled = large_star(one, other)
             columns, unsettled = settled.tied._asdict(), settled.unsettled
         by = next(iter(columns.values()))
-        path = f"dedup/{kind}_star/{name}.{key}.arrow"
+        path = f"dedup/{step.removeprefix('dedup_')}/{name}.{key}.arrow"
         output = send_by_rank(run.storage, "stars", path, columns, by, partitions)
         return Work((output,), notes={"unsettled": unsettled})
 
