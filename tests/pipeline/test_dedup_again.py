@@ -165,7 +165,7 @@ def test_a_run_killed_once_in_each_round_ends_with_the_same_bytes(folder: Path) 
             with pytest.raises(KeyboardInterrupt):
                 Run(file, storage, executor, Quiet()).go(prepare(file, storage))
         Run(file, storage, executor, Quiet()).go(prepare(file, storage))
-    assert len(rounds_in(ran)) == len(executor.stopped) == 23
+    assert len(rounds_in(ran)) == len(executor.stopped) == 25
     assert fingerprint(folder / "killed") == fingerprint(folder / "unbroken")
 
 
