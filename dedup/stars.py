@@ -17,6 +17,7 @@ import numpy.typing as npt
 from numba import njit
 
 from tokenmill.dedup.components import components
+from tokenmill.dedup.radix import order_by, places_in
 
 U64 = npt.NDArray[np.uint64]
 
@@ -46,7 +47,7 @@ def contract(one: U64, other: U64) -> Tied:
         At most an edge a node, sorted by node; a component's smallest node has none.
     """
     nodes = distinct(np.concatenate((one, other)))
-    label = components(len(nodes), np.searchsorted(nodes, one), np.searchsorted(nodes, other))
+    label = components(len(nodes), places_in(nodes, one), places_in(nodes, other))
     tied = np.flatnonzero(label != np.arange(len(nodes)))
     return Tied(nodes[tied], nodes[label[tied]])
 
@@ -62,7 +63,7 @@ def large_star(end: U64, other: U64) -> Settled:
         An edge for each neighbour that is larger than `end`, sorted by (`end`, neighbour). If no node is unsettled in
         any task, the edges are (node, smallest of its component), each node once.
     """
-    order = np.lexsort((other, end))
+    order = order_by(end, other)
     end, other = end[order], other[order]
     larger = other > end
     least, unsettled = _least_neighbours(end, other)

@@ -75,10 +75,12 @@ class RayExecutor:
             done, _ = ray.wait(list(waiting), num_returns=1)
             index, item, attempt = waiting.pop(done[0])
             result = self._result(done[0])
-            if result is None and attempt < ATTEMPTS:
+            if result is not None:
+                yield index, result
+            elif attempt < ATTEMPTS:
                 waiting[remote.remote(shared_ref, item)] = (index, item, attempt + 1)
             else:
-                yield index, result or Failed(f"its worker died {ATTEMPTS} times: out of memory, or killed")
+                yield index, Failed(f"its worker died {ATTEMPTS} times: out of memory, or killed")
 
     def _result(self, reference: Any) -> Any:
         """The task's result, Failed when it raised, None when its worker died."""

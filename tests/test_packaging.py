@@ -80,7 +80,7 @@ def files_on_disk() -> dict[str, bytes]:
         for path in (REPOSITORY / package).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 found[f"tokenmill/{path.relative_to(REPOSITORY).as_posix()}"] = path.read_bytes()
-    for name in ("__init__.py", "py.typed"):
+    for name in ("__init__.py", "kernels.py", "py.typed"):
         found[f"tokenmill/{name}"] = (REPOSITORY / "infra" / "package" / "tokenmill" / name).read_bytes()
     return found
 

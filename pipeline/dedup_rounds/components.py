@@ -1,17 +1,19 @@
 """Round 5: verified edges → whole components, each in one partition.
 
+Where edges are more than one partition's worth, groups tell each other first which documents surely go (see `gone`).
 The edges of every group are contracted where they lie and dealt out by the rank of the later end; small and large stars
 take turns (see dedup.stars) until a round of large stars finds no node unsettled, which one partition reaches at once;
 then edges and nodes go to the partition of their label, the least rank of their component. A partition is a hash of the
 rank, and nothing in the outcome depends on how many there are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from tokenmill.dedup.radix import order_by, places_in
 from tokenmill.dedup.stars import Tied, contract, large_star
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline.book import TaskRun, Work
@@ -25,7 +27,8 @@ from tokenmill.pipeline.dedup_rounds.contract import (
     run_contract,
     send_by_rank,
 )
-from tokenmill.pipeline.dedup_rounds.edges import EDGE_COLUMNS, Context, RoundTask
+from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask
+from tokenmill.pipeline.dedup_rounds.gone import find_gone
 from tokenmill.pipeline.dedup_rounds.merge import merged, of_partition
 from tokenmill.pipeline.dedup_rounds.rows import hash_of
 from tokenmill.pipeline.exchange import num_partitions, read_records
@@ -34,8 +37,8 @@ from tokenmill.pipeline.recipe import Recipe
 VERSION = 1
 U64 = npt.NDArray[np.uint64]
 
-#: Bytes of a record of EDGE_COLUMNS.
-EDGE_BYTES = sum(np.dtype(dtype).itemsize for dtype in EDGE_COLUMNS.values())
+#: What the walk holds for an edge, its nodes included: 150 measured in one large cluster; 300 where each is a pair.
+WALKED_BYTES = 160
 
 
 @dataclass(frozen=True)
@@ -79,26 +82,25 @@ class Dealt:
 def find_components(context: Context, edges: Sequence[Output]) -> Components:
     """Run the round. `edges`: files of EDGE_COLUMNS, one partition each, at least one file."""
     pairs = sum(sum(output.detail["rows"]) for output in edges)
-    partitions = num_partitions(pairs * EDGE_BYTES)
-    by_group: dict[str, list[Output]] = {}
+    partitions = num_partitions(pairs * WALKED_BYTES)
+    by_group: dict[str, list[Output]] = {group.name: [] for group in context.groups}
     for output in edges:
-        by_group.setdefault(_group_name(output), []).append(output)
-    contracted = context.run(
-        "dedup_contract",
-        [
-            RoundTask(group.name, run_contract, (group, by_group[group.name], partitions))
-            for group in context.groups
-            if group.name in by_group
-        ],
-    )
+        by_group[_group_name(output)].append(output)
+    held = list(by_group.values())
+    # a small run has no more rounds than it needs: one task can walk all its edges
+    gone = find_gone(context, held) if partitions > 1 else None
+    tasks = []
+    for group, found in zip(context.groups, held, strict=True):
+        if found:
+            told = None if gone is None else of_partition(gone, group.index)
+            tasks.append(RoundTask(group.name, run_contract, (group, tuple(found), told, partitions)))
+    contracted = context.run("dedup_contract", tasks)
     files, rounds = merged(context, "stars", [receipt.output("stars") for receipt in contracted], partitions), 0
     while True:
         rounds += 1
-        small = _by_partition(context, "dedup_small_star", run_small_star, files, partitions, rounds)
-        files = merged(context, f"small-{rounds:02d}", outputs(small), partitions)
-        large = _by_partition(context, "dedup_large_star", run_large_star, files, partitions, rounds)
-        files = merged(context, f"large-{rounds:02d}", outputs(large), partitions)
-        if not sum(receipt.notes["unsettled"] for receipt in large):
+        files, _ = _stars(context, "dedup_small_star", files, partitions, rounds)
+        files, unsettled = _stars(context, "dedup_large_star", files, partitions, rounds)
+        if not unsettled:
             break
     dealt_out = [output for receipt in contracted for output in receipt.outputs]
     dealt = Dealt(
@@ -122,23 +124,18 @@ def find_components(context: Context, edges: Sequence[Output]) -> Components:
     )
 
 
-def _by_partition(
-    context: Context,
-    step: str,
-    function: Callable[..., Receipt],
-    files: Sequence[Output],
-    partitions: int,
-    rounds: int,
-) -> list[Receipt]:
-    tasks = [
-        RoundTask(
-            f"{partition_name(index)}-round-{rounds:02d}",
-            function,
-            (index, rounds, of_partition(files, index), partitions),
-        )
-        for index in range(partitions)
-    ]
-    return context.run(step, tasks)
+def _stars(
+    context: Context, step: str, files: Sequence[Output], partitions: int, rounds: int
+) -> tuple[tuple[Output, ...], int]:
+    """One round of stars: their files, and how many nodes are unsettled."""
+    tasks = []
+    for index in range(partitions):
+        name = f"{partition_name(index)}-round-{rounds:02d}"
+        tasks.append(RoundTask(name, run_star, (step, name, index, of_partition(files, index), partitions)))
+    receipts = context.run(step, tasks)
+    label = f"{step.removeprefix('dedup_')}-{rounds:02d}"
+    found = merged(context, label, [receipt.outputs[0] for receipt in receipts], partitions)
+    return found, sum(receipt.notes["unsettled"] for receipt in receipts)
 
 
 def _group_name(output: Output) -> str:
@@ -151,41 +148,30 @@ def partition_name(index: int) -> str:
     return f"partition-{index:05d}"
 
 
-def outputs(receipts: Sequence[Receipt]) -> list[Output]:
-    """The one output of each."""
-    return [receipt.outputs[0] for receipt in receipts]
-
-
-def run_small_star(
-    run: TaskRun, recipe: Recipe, index: int, rounds: int, files: Sequence[Output], partitions: int
+def run_star(
+    run: TaskRun, recipe: Recipe, step: str, name: str, index: int, files: Sequence[Output], partitions: int
 ) -> Receipt:
-    """Contract the edges of one partition; each goes to the partitions of both its ends."""
-    name = f"{partition_name(index)}-round-{rounds:02d}"
-    task = Task("dedup_small_star", VERSION, "", name, {"partitions": partitions}, {"stars": hash_of(files)})
+    """The stars of one partition's nodes.
+
+    A small star contracts the edges; each goes to the partitions of both its ends. A large star has all edges of a
+    node, and sends each to the partition of its larger end.
+    """
+    task = Task(step, VERSION, "", name, {"partitions": partitions}, {"stars": hash_of(files)})
 
     def work(key: str) -> Work:
-        found = read_records(run.storage, files, index, STAR_COLUMNS)
-        tied = contract(as_ranks(found["node"]), as_ranks(found["least"]))
-        end, other = np.concatenate(tied), np.concatenate(tied[::-1])
-        path = f"dedup/small_star/{name}.{key}.arrow"
-        return Work((send_by_rank(run.storage, "stars", path, {"end": end, "other": other}, end, partitions),))
-
-    return run.once(task, work)
-
-
-def run_large_star(
-    run: TaskRun, recipe: Recipe, index: int, rounds: int, files: Sequence[Output], partitions: int
-) -> Receipt:
-    """The large star of one partition's nodes; an edge goes to the partition of its larger end."""
-    name = f"{partition_name(index)}-round-{rounds:02d}"
-    task = Task("dedup_large_star", VERSION, "", name, {"partitions": partitions}, {"stars": hash_of(files)})
-
-    def work(key: str) -> Work:
-        found = read_records(run.storage, files, index, END_COLUMNS)
-        settled = large_star(as_ranks(found["end"]), as_ranks(found["other"]))
-        path, tied = f"dedup/large_star/{name}.{key}.arrow", settled.tied
-        output = send_by_rank(run.storage, "stars", path, tied._asdict(), tied.node, partitions)
-        return Work((output,), notes={"unsettled": settled.unsettled})
+        small = step == "dedup_small_star"
+        found = read_records(run.storage, files, index, STAR_COLUMNS if small else END_COLUMNS)
+        one, other = (as_ranks(column) for column in found.values())
+        if small:
+            tied = contract(one, other)
+            columns, unsettled = {"end": np.concatenate(tied), "other": np.concatenate(tied[::-1])}, 0
+        else:
+            settled = large_star(one, other)
+            columns, unsettled = settled.tied._asdict(), settled.unsettled
+        by = next(iter(columns.values()))
+        path = f"dedup/{step.removeprefix('dedup_')}/{name}.{key}.arrow"
+        output = send_by_rank(run.storage, "stars", path, columns, by, partitions)
+        return Work((output,), notes={"unsettled": unsettled})
 
     return run.once(task, work)
 
@@ -198,7 +184,7 @@ def run_labels(run: TaskRun, recipe: Recipe, index: int, dealt: Dealt, partition
     def work(key: str) -> Work:
         found = read_records(run.storage, dealt.stars, index, STAR_COLUMNS)
         tied = Tied(as_ranks(found["node"]), as_ranks(found["least"]))
-        order = np.argsort(tied.node)
+        order = order_by(tied.node)
         tied = Tied(tied.node[order], tied.least[order])
         path = f"dedup/labels/{{}}-{index:05d}.{key}.arrow"
         pairs = read_records(run.storage, dealt.edges, index, PAIR_COLUMNS)
@@ -216,5 +202,5 @@ def _labels(tied: Tied, ranks: U64) -> U64:
     """Label of each rank: what it is tied to, or itself. `tied` is sorted by node."""
     if not len(tied.node):
         return ranks
-    at = np.minimum(np.searchsorted(tied.node, ranks), len(tied.node) - 1)
+    at = np.minimum(places_in(tied.node, ranks), len(tied.node) - 1)
     return np.where(tied.node[at] == ranks, tied.least[at], ranks)

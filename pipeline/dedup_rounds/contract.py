@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.dedup.fates import is_among, surely_gone
-from tokenmill.dedup.radix import by_hash
-from tokenmill.dedup.stars import Tied, contract, distinct
+from tokenmill.dedup.fates import is_among
+from tokenmill.dedup.radix import by_hash, order_by
+from tokenmill.dedup.stars import Tied, contract
 from tokenmill.manifests.keyed import mix64
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline.book import TaskRun, Work
+from tokenmill.pipeline.dedup_rounds.gone import gone_of, numbers_told, roots_of
 from tokenmill.pipeline.dedup_rounds.groups import I64, U64, Group
 from tokenmill.pipeline.dedup_rounds.merge import send
 from tokenmill.pipeline.dedup_rounds.rows import hash_of
@@ -30,52 +31,48 @@ NODE_COLUMNS = {"rank": "uint64", "number": "uint64", "documents": "int32"}
 LABELLED_COLUMNS = {**NODE_COLUMNS, "label": "uint64"}
 
 
-def run_contract(run: TaskRun, recipe: Recipe, group: Group, files: Sequence[Output], partitions: int) -> Receipt:
+def run_contract(
+    run: TaskRun, recipe: Recipe, group: Group, files: Sequence[Output], told: Sequence[Output] | None, partitions: int
+) -> Receipt:
     """Contract the edges whose later end is in one group, and deal edges and nodes out by rank.
 
-    It holds the edges of one file at a time, and some 80 bytes for each document in them.
+    It holds the edges of one file at a time, and some 80 bytes for each document in them. An edge whose earlier end
+    surely goes connects, but is not sent: that is known from `told`, see `gone`, or of the group's own documents.
     """
-    bounds = np.array([group.base, group.base + group.rows], np.uint64)
-    params = {"partitions": partitions, "numbers": bounds.tolist()}
-    task = Task("dedup_contract", VERSION, "", group.name, params, {"edges": hash_of(files)})
+    params = {"partitions": partitions, "numbers": [group.base, group.rows]}
+    inputs = {"edges": hash_of(files)}
+    if told is not None:
+        inputs["gone"] = hash_of(told)
+    task = Task("dedup_contract", VERSION, "", group.name, params, inputs)
 
     def work(key: str) -> Work:
-        tied, laters, nodes = Tied(*[np.empty(0, np.uint64)] * 2), np.empty(0, np.uint64), None
+        tied, nodes = Tied(*[np.empty(0, np.uint64)] * 2), None
         for file in files:
             found = read_partition(run.storage, [file], 0)
             earlier, later = as_ranks(found["earlier"]), as_ranks(found["later"])
             tied = contract(np.concatenate((tied.node, earlier)), np.concatenate((tied.least, later)))
-            laters = distinct(np.concatenate((laters, distinct(later))))
             nodes = _joined(nodes, _nodes(found))
         assert nodes is not None
-        gone = _gone(run.storage, files, bounds, laters)
+        if told is None:
+            roots = roots_of(run.storage, group, files, np.empty(0, np.uint64)).numbers
+            gone = gone_of(run.storage, group, files, roots)
+        else:
+            gone = numbers_told(run.storage, told, group)
         path = f"dedup/contract/{{}}-{group.name}.{key}.arrow"
         outputs = [
             send_by_rank(run.storage, "stars", path.format("stars"), tied._asdict(), tied.node, partitions),
             send_by_rank(run.storage, "nodes", path.format("nodes"), nodes, as_ranks(nodes["rank"]), partitions),
         ]
         for index, file in enumerate(files):
-            found = read_partition(run.storage, [file], 0, ("earlier", "later", "equal"))
-            matter = ~is_among(as_ranks(found["earlier"]), gone)
-            kept = {name: column[matter] for name, column in found.items()}
+            found = read_partition(run.storage, [file], 0, ("earlier_number", *PAIR_COLUMNS))
+            matters = ~is_among(as_ranks(found.pop("earlier_number")), gone)
+            kept = {name: column[matters] for name, column in found.items()}
             name = f"edges/{index}"
             by = as_ranks(kept["later"])
             outputs.append(send_by_rank(run.storage, name, path.format(f"edges-{index}"), kept, by, partitions))
         return Work(tuple(outputs))
 
     return run.once(task, work)
-
-
-def _gone(storage: Storage, files: Sequence[Output], bounds: U64, laters: U64) -> U64:
-    """Documents of the group that surely go."""
-    gone = np.empty(0, np.uint64)
-    for file in files:
-        found = read_partition(storage, [file], 0, ("earlier", "later", "earlier_number"))
-        numbers = as_ranks(found["earlier_number"])
-        here = (numbers >= bounds[0]) & (numbers < bounds[1])
-        new = surely_gone(as_ranks(found["earlier"]), as_ranks(found["later"]), here, laters)
-        gone = distinct(np.concatenate((gone, new)))
-    return gone
 
 
 def of_rank(ranks: U64, partitions: int) -> I64:
@@ -109,7 +106,7 @@ def _joined(nodes: Columns | None, new: Columns) -> Columns:
 
 def each_once(nodes: Columns) -> Columns:
     """The first record of each rank, sorted by rank."""
-    order = np.argsort(nodes["rank"], kind="stable")
+    order = order_by(as_ranks(nodes["rank"]))
     ranks = nodes["rank"][order]
     first = np.ones(len(order), np.bool_)
     first[1:] = ranks[1:] != ranks[:-1]

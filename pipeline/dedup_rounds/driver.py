@@ -61,6 +61,6 @@ def find_edges(context: Context) -> Verified:
     met = find_candidates(context, ranks, copies, bases)
     edges = verify_candidates(context, Told(ranks, firsts), met)
     if on_text(dedup):
-        edges = check_texts(context, edges, bases)
+        edges = check_texts(context, edges)
     joined = tuple(output for outputs in edges for output in outputs)
     return Verified(joined, copies, firsts, ranks, met.cut, met.heaviest)

@@ -11,11 +11,13 @@ from tokenmill.manifests.balance import Balance
 from tokenmill.manifests.receipts import Receipt, Task
 from tokenmill.pipeline.book import Known, TaskRun, Work
 from tokenmill.pipeline.dedup_rounds import (
+    asks,
     bands,
     components,
     contract,
     exact,
     fates,
+    gone,
     ledger,
     merge,
     order,
@@ -29,7 +31,7 @@ from tokenmill.pipeline.recipe import Recipe
 
 VERSION = 2
 STEP = "dedup_summary"
-_ROUNDS = (bands, components, contract, exact, fates, ledger, merge, order, texts, verify, walk)
+_ROUNDS = (asks, bands, components, contract, exact, fates, gone, ledger, merge, order, texts, verify, walk)
 
 
 def summarise(context: Context, notes: Mapping[str, Any], ledgers: Sequence[Receipt]) -> Receipt:

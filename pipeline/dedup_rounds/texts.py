@@ -22,9 +22,9 @@ from tokenmill.dedup.minhash import MinHashParams
 from tokenmill.dedup.verify import min_equal
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline.book import TaskRun, Work
-from tokenmill.pipeline.dedup_rounds.bands import requests_of
+from tokenmill.pipeline.dedup_rounds.asks import REQUEST_COLUMNS, ask_for_earlier
 from tokenmill.pipeline.dedup_rounds.edges import EDGE_COLUMNS, Context, RoundTask
-from tokenmill.pipeline.dedup_rounds.groups import I64, U64, Group, GroupPart, group_of
+from tokenmill.pipeline.dedup_rounds.groups import I64, U64, Group, GroupPart
 from tokenmill.pipeline.dedup_rounds.merge import merged, of_partition, send
 from tokenmill.pipeline.dedup_rounds.rows import hash_of, place_of, storage_of
 from tokenmill.pipeline.dedup_rounds.verify import write_edges
@@ -38,42 +38,22 @@ VERSION = 2
 #: Shingles of one file that *sets* writes (16 bytes each), and of one stretch of *check* (8 bytes each), about.
 SENT_SHINGLES = 1 << 24
 HELD_SHINGLES = 1 << 25
-_REQUESTS = {"number": "uint64", "group": "int32"}
 Edges = dict[str, npt.NDArray[np.generic]]
 
 
-def check_texts(context: Context, suspects: Sequence[tuple[Output, ...]], bases: U64) -> list[tuple[Output, ...]]:
+def check_texts(context: Context, suspects: Sequence[tuple[Output, ...]]) -> list[tuple[Output, ...]]:
     """Run the rounds: of each group, files of EDGE_COLUMNS, one partition each. `suspects`: likewise."""
-    groups, numbers = context.groups, bases.tolist()
-    pairs = list(zip(groups, suspects, strict=True))
-    tasks = [RoundTask(group.name, run_ask, (group, found, numbers)) for group, found in pairs]
-    asked = [output for receipt in context.run("dedup_ask", tasks) for output in receipt.outputs]
-    files = merged(context, "ask", asked, len(groups))
+    groups = context.groups
+    files = ask_for_earlier(context, "dedup_ask", suspects)
     tasks = []
     for group in groups:
         tasks.append(RoundTask(group.name, run_sets, (group, of_partition(files, group.index), len(groups))))
     sent = [output for receipt in context.run("dedup_sets", tasks) for output in receipt.outputs]
     files = merged(context, "sets", sent, len(groups))
     tasks = []
-    for group, found in pairs:
+    for group, found in zip(groups, suspects, strict=True):
         tasks.append(RoundTask(group.name, run_check, (group, found, of_partition(files, group.index))))
     return [receipt.outputs for receipt in context.run("dedup_check", tasks)]
-
-
-def run_ask(run: TaskRun, recipe: Recipe, group: Group, suspects: Sequence[Output], bases: list[int]) -> Receipt:
-    """Ask for the texts of the earlier documents of a group's edges."""
-    task = Task("dedup_ask", VERSION, "", group.name, {"bases": bases}, {"suspects": hash_of(suspects)})
-
-    def work(key: str) -> Work:
-        found = [read_partition(run.storage, [file], 0, ["earlier_number"])["earlier_number"] for file in suspects]
-        earlier = np.concatenate([np.empty(0, np.uint64), *(numbers.astype(np.uint64) for numbers in found)])
-        number, where = requests_of(earlier, np.full(len(earlier), group.index))
-        path = f"dedup/ask/{group.name}.{key}.arrow"
-        columns: Columns = {"number": number, "group": where}
-        target = group_of(number, np.array(bases, np.uint64))
-        return Work((send(run.storage, "requests", path, columns, target, len(bases)),))
-
-    return run.once(task, work)
 
 
 def run_sets(run: TaskRun, recipe: Recipe, group: Group, asked: Sequence[Output], groups: int) -> Receipt:
@@ -82,7 +62,7 @@ def run_sets(run: TaskRun, recipe: Recipe, group: Group, asked: Sequence[Output]
     inputs = {**_inputs(recipe, group), "asked": hash_of(asked)}
 
     def work(key: str) -> Work:
-        found = read_records(run.storage, asked, group.index, _REQUESTS)
+        found = read_records(run.storage, asked, group.index, REQUEST_COLUMNS)
         order = np.argsort(found["number"], kind="stable")
         number, where = found["number"][order].astype(np.uint64), found["group"][order].astype(np.int64)
         outputs = []

@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.dedup import survivors
+from tokenmill.dedup.radix import places_in
 from tokenmill.dedup.verify import equal_minima_between, min_equal, min_equal_for_text
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline.book import TaskRun, Work
+from tokenmill.pipeline.dedup_rounds.asks import REQUEST_COLUMNS
 from tokenmill.pipeline.dedup_rounds.bands import Met, requests_of
 from tokenmill.pipeline.dedup_rounds.edges import FIRST_COLUMNS, Context, RoundTask
 from tokenmill.pipeline.dedup_rounds.groups import I64, U64, Group
@@ -31,7 +33,6 @@ VERSION = 1
 #: Signatures of one file that *carry* writes, and edges of one that *verify* does, at most.
 SIGNATURES = 1 << 19
 EDGES = 1 << 22
-_REQUESTS = {"number": "uint64", "group": "int32"}
 _READS = ("decisions", "signals/minhash")
 _LOW = np.uint64(32)
 _MASK = np.uint64(0xFFFFFFFF)
@@ -94,7 +95,7 @@ def run_carry(
     inputs = {**inputs_of(group, _READS), **told.inputs, "requests": hash_of(requests)}
 
     def work(key: str) -> Work:
-        asked = read_records(run.storage, requests, group.index, _REQUESTS)
+        asked = read_records(run.storage, requests, group.index, REQUEST_COLUMNS)
         number, where = requests_of(asked["number"].astype(np.uint64), asked["group"].astype(np.int64))
         kept = _kept(run.storage, told, group)
         outputs = []
@@ -175,8 +176,8 @@ def _distinct_pairs(
     for output in pairs:
         if rows_in(output, group.index):
             met = read_partition(storage, [output], group.index)
-            earlier = np.searchsorted(numbers, met["earlier_number"]).astype(np.uint64)
-            new = (earlier << _LOW) | np.searchsorted(number, met["later_number"]).astype(np.uint64)
+            earlier, later = (met[name].astype(np.uint64, copy=False) for name in ("earlier_number", "later_number"))
+            new = (places_in(numbers, earlier).astype(np.uint64) << _LOW) | places_in(number, later).astype(np.uint64)
             new.sort()
             codes = survivors.merged(codes, new[np.flatnonzero(np.diff(new, prepend=~new[:1]))])
     return codes

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenmill.dedup.radix import by_hash, dealt, order_by
+from tokenmill.dedup.radix import by_hash, dealt, order_by, places_in
 
 U64 = st.integers(0, (1 << 64) - 1)
 
@@ -30,6 +30,14 @@ def test_dealt_records_keep_their_order(given_: tuple[int, list[int]]) -> None:
 def test_records_are_ordered_by_key_and_rank(records: list[tuple[int, int]]) -> None:
     keys, ranks = (np.array([record[k] for record in records], np.uint64) for k in (0, 1))
     assert order_by(keys, ranks).tolist() == sorted(range(len(records)), key=lambda row: records[row])
+    assert order_by(keys).tolist() == sorted(range(len(records)), key=lambda row: records[row][0])
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 3), U64)), st.lists(st.one_of(st.integers(0, 3), U64)))
+def test_places_are_those_of_a_search(ordered: list[int], values: list[int]) -> None:
+    among, sought = np.array(sorted(ordered), np.uint64), np.array(values, np.uint64)
+    assert places_in(among, sought).tolist() == np.searchsorted(among, sought).tolist()
 
 
 @pytest.mark.parametrize("distinct", [1, 40, 1 << 40])

@@ -21,6 +21,8 @@ from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import CLUSTERS, LEDGER
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.book import TaskRun
+from tokenmill.pipeline.dedup_rounds import gone
+from tokenmill.pipeline.dedup_rounds.components import WALKED_BYTES
 from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask, Verified
 from tokenmill.pipeline.dedup_rounds.finish import finish
 from tokenmill.pipeline.dedup_rounds.groups import Group, GroupPart, group_bases, group_of
@@ -39,6 +41,8 @@ dedup: {num_permutations: 7, bands: 3, rows: 2, threshold: 0.7}
 sequences: {length: 2048}
 """
 SOURCES = ("web", "code")
+#: Rounds that are run where one task cannot walk all edges.
+GONE_STEPS = {"dedup_ends", "dedup_roots", "dedup_gone"}
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
@@ -283,14 +287,16 @@ def check(bench: Bench, receipts: list[Receipt]) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(corpora(), st.sampled_from([60, 200, 1 << 20]), st.sampled_from([2, 128]))
+@given(corpora(), st.sampled_from([60, 200, 1 << 20]), st.sampled_from([2, 128]), st.sampled_from([0, 2]))
 def test_the_rounds_say_what_the_whole_says(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     corpus: Corpus,
     partition_bytes: int,
     fan_out: int,
+    few_edges: int,
 ) -> None:
+    monkeypatch.setattr(gone, "FEW_EDGES", few_edges)
     monkeypatch.setattr(exchange, "PARTITION_BYTES", partition_bytes)
     monkeypatch.setattr(exchange, "FAN_OUT", fan_out)
     bench = Bench(Storage(str(tmp_path_factory.mktemp("run"))), corpus)
@@ -298,6 +304,10 @@ def test_the_rounds_say_what_the_whole_says(
     check(bench, receipts)
     assert receipts[-1].notes["verified_pairs"] == len(corpus.earlier)
     assert receipts[-1].notes["cut_pairs"] == 3
+    asked = len(corpus.earlier) * WALKED_BYTES > partition_bytes
+    steps = {name.split()[0] for name in bench.ran} & GONE_STEPS
+    told = asked and len(corpus.earlier) > few_edges * len(set(corpus.later.tolist()))
+    assert steps == (GONE_STEPS if told else {"dedup_ends", "dedup_roots"} if asked else set())
 
 
 @pytest.mark.parametrize(("near", "exact"), [(True, False), (False, True), (False, False)])
@@ -364,7 +374,7 @@ def chain(length: int, seed: int) -> I64:
     return np.stack((members[:-1], members[1:]), axis=1)
 
 
-@pytest.mark.parametrize(("partition_bytes", "rounds"), [(32 << 10, 7), (1 << 30, 1)])
+@pytest.mark.parametrize(("partition_bytes", "rounds"), [(120 << 10, 7), (1 << 30, 1)])
 def test_a_chain_of_2000_revisions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition_bytes: int, rounds: int
 ) -> None:
@@ -404,6 +414,31 @@ def test_a_cluster_of_200000(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, me
     assert receipts[-1].notes["verified_pairs"] == len(pairs)
 
 
+@pytest.mark.parametrize(
+    ("partition_bytes", "met_of_64", "least", "most", "turns"),
+    [(1 << 20, 64, 1, 1, 1), (1 << 20, 32, 1, 4, 3), (1 << 40, 64, 30, 64, 0)],
+)
+def test_of_a_cluster_over_groups_few_edges_are_walked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    partition_bytes: int,
+    met_of_64: int,
+    least: int,
+    most: int,
+    turns: int,
+) -> None:
+    """Of 3,000 documents each is like the first 64, or half of them; groups tell each other who goes, or do not."""
+    monkeypatch.setattr(exchange, "PARTITION_BYTES", partition_bytes)
+    later, earlier = np.divmod(np.arange(64 * 3000), 64)
+    there = (earlier < later) & (np.random.default_rng(0).integers(0, 64, len(later)) < met_of_64)
+    pairs = np.stack((earlier, later), axis=1)[there]
+    bench = Bench(Storage(str(tmp_path)), pairs_among(3000, pairs), edges_a_file=20_000)
+    check_numbers(bench, bench.go())
+    walked = sum(receipt.notes["pairs"] for receipt in bench.known.values() if receipt.step == "dedup_walk")
+    assert least * 2999 <= walked <= most * 2999
+    assert len({name[-2:] for name in bench.ran if name.startswith("dedup_gone")}) == turns
+
+
 def files_of(receipts: list[Receipt]) -> dict[str, str]:
     return {output.name: output.hash for receipt in receipts for output in receipt.outputs}
 
@@ -431,12 +466,14 @@ def test_bytes_depend_on_neither_partitions_nor_the_order_of_edges(
 
 def test_a_run_killed_between_or_within_rounds_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "PARTITION_BYTES", 3000)
+    monkeypatch.setattr(gone, "FEW_EDGES", 0)
     corpus = pairs_among(200, chain(150, 4))
     corpus.content[150:] = corpus.content[:50]
     bench = Bench(Storage(str(tmp_path)), corpus)
     before = bench.go()
     ran, steps = bench.ran, [name.split()[0] for name in bench.ran]
     assert max(int(name[-2:]) for name in ran if "star" in name) >= 2
+    assert set(steps) > GONE_STEPS
     for step in dict.fromkeys(steps):
         bench.ran = []
         # a task's key does not know of later rounds: what comes after is found again where its inputs are the same

@@ -258,7 +258,7 @@ def test_signatures_of_another_version_are_refused(
     earlier = tmp_path / "earlier"
     run_inline(write_recipe(first, "near: true"), earlier)
     recipe = load_recipe(write_recipe(second, f"near: true, against: ['{earlier}']").read_text(), "r.yaml")
-    newer = [replace(item, version=2) for item in content_measurements(recipe.recipe.dedup)]
+    newer = [replace(item, version=item.version + 1) for item in content_measurements(recipe.recipe.dedup)]
     monkeypatch.setattr(earlier_runs, "content_measurements", lambda dedup: newer[1:])
-    with pytest.raises(RecipeError, match=r"signals/minhash of the earlier run .* were not made by version 2 of"):
+    with pytest.raises(RecipeError, match=r"signals/minhash of the earlier run .* were not made by version 3 of"):
         prepare(recipe, Storage(str(tmp_path / "new")))

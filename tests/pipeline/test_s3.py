@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.pipeline.corpus import RECIPE, fingerprint, write_corpus
+from tests.pipeline.corpus import RECIPE, fingerprint, write_corpus, write_texts
 from tests.pipeline.runs import run_inline, tokenmill
-from tests.pipeline.test_earlier_runs import first_texts, second_texts, write_notes, write_recipe
+from tests.pipeline.test_earlier_runs import first_texts, second_texts, write_recipe
 from tokenmill.pipeline.storage import Storage
 
 ENVIRONMENT = {
@@ -80,7 +80,7 @@ def test_an_earlier_run_on_s3(endpoint: str, tmp_path: Path):
     client.create_bucket(Bucket="tokens")
     for name, files in (("first", first_texts()), ("second", second_texts())):
         for number, texts in enumerate(files):
-            write_notes(tmp_path / name / f"{name}{number}.jsonl", texts)
+            write_texts(tmp_path / name / f"{name}{number}.jsonl", texts)
     earlier = tmp_path / "earlier"
     run_inline(write_recipe(tmp_path / "first", "verify: text"), earlier)
     for path in Storage(str(earlier)).sizes():

@@ -14,7 +14,7 @@ from tests.pipeline.runs import run_inline
 from tokenmill.filters.bounds import ALL_TIES, Cut
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.schemas import DOCUMENTS
-from tokenmill.pipeline import run as run_module
+from tokenmill.pipeline import tasks
 from tokenmill.pipeline.opened import OpenedRun, open_run
 from tokenmill.pipeline.run import RunFailedError
 from tokenmill.pipeline.steps.thresholds import PercentileBound, count_part, find_cuts, tie_hashes
@@ -199,7 +199,7 @@ def test_a_source_in_which_everything_failed_drops_nothing_by_percentile(tmp_pat
 def test_a_count_that_fails_fails_by_name_and_a_rerun_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recipe = write_recipe(write_corpus(tmp_path, pages=2), RECIPE[: RECIPE.index("mixture:")])
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "count_part", lambda storage, item: 1 / 0)
+        patched.setattr(tasks, "count_part", lambda storage, item: 1 / 0)
         with pytest.raises(RunFailedError, match=r"failed in thresholds(?s:.*)counts of documents/notes/.*: ZeroDiv"):
             run_inline(recipe, tmp_path / "out")
     published, _ = run_inline(recipe, tmp_path / "out")

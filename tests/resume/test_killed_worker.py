@@ -43,8 +43,8 @@ def write_pages(folder: Path, slow: int, paragraphs: int) -> None:
 
 
 def test_a_page_that_hangs_the_parser_is_a_failure_with_its_place(tmp_path: Path):
-    write_pages(tmp_path, 2, 9000)
-    recipe = write_recipe(tmp_path, RECIPE.replace("TIMEOUT", "0.5"))
+    write_pages(tmp_path, 2, 20_000)
+    recipe = write_recipe(tmp_path, RECIPE.replace("TIMEOUT", "2"))
     published, _ = run_inline(recipe, tmp_path / "out")
     ingest = published.value["balance"]["web"]["steps"]["ingest"]
     assert ingest["taken"][0] == 12
