@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tokenmill.kernels import kernel
 from tokenmill.pipeline.export.rows import I32, I64, Rows, Tokens, read_batches
 
 BLEND = "blend.txt"
@@ -125,10 +126,21 @@ def join_pieces(tokens: Tokens, lengths: I32, parts: I32, rows: I32, starts: I32
     if not once or not (first | follows).all() or int(lengths.sum(dtype=np.int64)) != len(tokens):
         raise ValueError(f"the shards of {unit} do not hold every piece of every document once: rerun its pack task")
     whole_lengths = np.add.reduceat(lengths[order], np.flatnonzero(first), dtype=np.int64)
-    offsets: I64 = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    values = tokens if tokens.dtype == np.uint16 else tokens.view(np.int32)
-    joined = pa.LargeListArray.from_arrays(offsets, values).take(pa.array(order)).flatten().to_numpy()
-    return Documents(joined, whole_lengths.astype(np.int32))
+    target = np.empty(len(lengths), np.int64)
+    target[order] = np.cumsum(lengths[order], dtype=np.int64) - lengths[order]
+    joined = np.empty_like(tokens)
+    _place(tokens, lengths, target, joined)
+    return Documents(joined if tokens.dtype == np.uint16 else joined.view(np.int32), whole_lengths.astype(np.int32))
+
+
+@kernel
+def _place(tokens: Tokens, lengths: I32, target: I64, joined: Tokens) -> None:
+    """Copy each piece of `tokens`, which stand one after another, to its place in `joined`."""
+    at = 0
+    for piece in range(len(lengths)):
+        for token in range(lengths[piece]):
+            joined[target[piece] + token] = tokens[at + token]
+        at += lengths[piece]
 
 
 def write_index(file: IO[bytes], documents: Documents) -> None:

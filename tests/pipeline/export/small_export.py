@@ -4,6 +4,7 @@ import json
 import struct
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def read_mds(folder: Path) -> list[dict[str, Any]]:
         stated = json.loads(data[4 + 4 * (count + 1) : offsets[0]])
         assert stated == {name: shard[name] for name in stated}
         assert offsets[-1] == len(data)
-        for begin, end in zip(offsets, offsets[1:], strict=False):
+        for begin, end in pairwise(offsets):
             assert end - begin == sum(shard["column_sizes"])
             tokens = np.frombuffer(data[begin : end - 4], dtype)
             assert len(tokens) == int(length)

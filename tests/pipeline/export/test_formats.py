@@ -111,8 +111,9 @@ def test_mds(small_run: Path, tmp_path: Path, split: str, file_bytes: int | None
     assert [sample["valid"] for sample in samples] == found.valid.tolist()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_mds_by_mosaicml(small_run: Path, tmp_path: Path):
-    streaming = library("streaming")
+    streaming = library("streaming")  # it leaves files open
     exported(small_run, "mds", tmp_path, file_bytes=5000)
     found = held(small_run)
     samples = list(streaming.LocalDataset(str(tmp_path)))
