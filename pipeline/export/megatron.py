@@ -14,7 +14,7 @@ Source: NVIDIA/Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,7 +128,7 @@ def join_pieces(tokens: Tokens, lengths: I32, parts: I32, rows: I32, starts: I32
     whole_lengths = np.add.reduceat(lengths[order], np.flatnonzero(first), dtype=np.int64)
     target = np.empty(len(lengths), np.int64)
     target[order] = np.cumsum(lengths[order], dtype=np.int64) - lengths[order]
-    joined = np.empty_like(tokens)
+    joined: npt.NDArray[Any] = np.empty_like(tokens)
     _place(tokens, lengths, target, joined)
     return Documents(joined if tokens.dtype == np.uint16 else joined.view(np.int32), whole_lengths.astype(np.int32))
 

@@ -41,15 +41,9 @@ class Selection:
     sequences: SequenceFormat
     mixture: Mixture | None
 
-    @property
-    def rows(self) -> int:
-        """Stored rows."""
-        return pc.sum(self.shards.column("rows")).as_py() or 0
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in them that are not padding."""
-        return pc.sum(self.shards.column("tokens")).as_py() or 0
+    def count(self, what: str) -> int:
+        """Stored rows, tokens or documents: the sum of that column of the shard table."""
+        return pc.sum(self.shards.column(what)).as_py() or 0
 
 
 def select_shards(storage: Storage, sources: Sequence[str], split: str) -> Selection:
@@ -74,7 +68,7 @@ def select_shards(storage: Storage, sources: Sequence[str], split: str) -> Selec
         )
     mixture = read_mixture(storage, published.value["mixture"]) if published.value["mixture"] else None
     selection = Selection(storage, published, split, names, shards, _sequences(storage, shards, mixture), mixture)
-    _check_tokens(selection, published.value["balance"])
+    check_tokens(selection, published.value["balance"])
     return selection
 
 
@@ -104,7 +98,7 @@ def _sequences(storage: Storage, shards: pa.Table, mixture: Mixture | None) -> S
     return found
 
 
-def _check_tokens(selection: Selection, balance: Mapping[str, Any]) -> None:
+def check_tokens(selection: Selection, balance: Mapping[str, Any]) -> None:
     """The shard table must hold what the balance sheet says is packed."""
     stated = sum(
         tokens
@@ -112,8 +106,8 @@ def _check_tokens(selection: Selection, balance: Mapping[str, Any]) -> None:
         for stratum, tokens in balance[source]["tokens"].items()
         if stratum.split("/")[0] == selection.split
     )
-    if stated != selection.tokens:
+    if stated != selection.count("tokens"):
         raise ValueError(
             f"the balance sheet of {selection.storage.url(selection.published.path)} says {stated} tokens of "
-            f"{selection.split}, its shard table {selection.tokens}: publish the run again"
+            f"{selection.split}, its shard table {selection.count('tokens')}: publish the run again"
         )

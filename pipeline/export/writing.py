@@ -87,17 +87,28 @@ def export(
         return done
     folder.begin(output, asked)
     job = Job(format, selection.split, rows, output)
-    total = selection.rows if num_rows is None else num_rows
+    total = selection.count("rows") if num_rows is None else num_rows
     items = megatron.unit_shards(rows.shards) if format == "megatron" else _file_rows(rows, total, asked["file_bytes"])
     written: list[Written] = scan_soon(opening, "export", write_task, job, items)
     files = [file for one in written for file in one.files] + _naming_files(job, selection, items, written, asked)
-    counted = {name: sum(getattr(one, name) for one in written) for name in _COUNTS}
-    stated = {"rows": total} if num_rows else {"rows": total, "tokens": selection.tokens}
-    if any(counted[name] != count for name, count in stated.items()):
-        raise ValueError(f"the export holds {counted}, but the shard table says {stated}: `tokenmill verify` the run")
-    value = {**asked, **counted, "files": [vars(file) for file in files], "bytes": sum(file.bytes for file in files)}
+    value = {
+        **asked,
+        **_counts(selection, written, num_rows),
+        "files": [vars(file) for file in files],
+        "bytes": sum(file.bytes for file in files),
+    }
     folder.finish(output, value)
     return value
+
+
+def _counts(selection: Selection, written: Sequence[Written], num_rows: int | None) -> dict[str, int]:
+    """What was written, added up. Raises ValueError when it is not what the shard table says."""
+    counted = {name: sum(getattr(one, name) for one in written) for name in _COUNTS}
+    if num_rows is None:
+        stated = {name: selection.count(name) for name in ("rows", "documents", "tokens")}
+        if any(counted[name] != count for name, count in stated.items()):
+            raise ValueError(f"the shards hold {counted}, but the shard table says {stated}: publish the run again")
+    return counted
 
 
 def write_task(job: Job, item: FileRows | UnitShards) -> Written:

@@ -1,10 +1,13 @@
 """An export is done or not: rerun, interrupted, damaged, beside others; the same bytes on Ray."""
 
+import copy
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import pyarrow.compute as pc
 import pytest
 
 from tests.pipeline.export.small_export import exported, held
@@ -12,7 +15,7 @@ from tests.pipeline.runs import newest
 from tokenmill.pipeline import scan
 from tokenmill.pipeline.cli import cli
 from tokenmill.pipeline.export import hugging_face
-from tokenmill.pipeline.export.selection import select_shards
+from tokenmill.pipeline.export.selection import check_tokens, select_shards
 from tokenmill.pipeline.export.writing import export
 from tokenmill.pipeline.storage import Storage
 
@@ -112,6 +115,26 @@ def test_a_damaged_schema_is_named(small_run: Path, tmp_path: Path):
         shard.write_bytes(data.replace(place, other.ljust(len(place), b"!")))
         with pytest.raises(ValueError, match=shard.name):
             select_shards(Storage(str(run)), (), "train")
+
+
+@pytest.mark.parametrize("column", ["tokens", "documents"])
+def test_what_was_written_is_held_against_the_shard_table(small_run: Path, tmp_path: Path, column: str):
+    selection = select_shards(Storage(str(small_run)), (), "train")
+    place = selection.shards.column_names.index(column)
+    shards = selection.shards.set_column(place, column, pc.add(selection.shards.column(column), 1))
+    wrong = replace(selection, shards=shards)
+    with pytest.raises(ValueError, match=f"but the shard table says .*'{column}': {wrong.count(column)}"):
+        export(wrong, "smdm", Storage(str(tmp_path)), scan.opening("inline", None, None, True))
+    assert not (tmp_path / "export.json").exists()
+
+
+def test_the_shard_table_is_held_against_the_balance_sheet(small_run: Path):
+    balance = copy.deepcopy(newest(small_run).value["balance"])
+    selection = select_shards(Storage(str(small_run)), (), "train")
+    check_tokens(selection, balance)
+    balance["notes"]["tokens"]["train"] += 1
+    with pytest.raises(ValueError, match="the balance sheet of .* says"):
+        check_tokens(selection, balance)
 
 
 @pytest.mark.parametrize(
