@@ -133,7 +133,7 @@ def test_the_shard_table_is_held_against_the_balance_sheet(small_run: Path):
     selection = select_shards(Storage(str(small_run)), (), "train")
     check_tokens(selection, balance)
     balance["notes"]["tokens"]["train"] += 1
-    with pytest.raises(ValueError, match="the balance sheet of .* says"):
+    with pytest.raises(ValueError, match=r"the balance sheet of .* says"):
         check_tokens(selection, balance)
 
 
