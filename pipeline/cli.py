@@ -9,6 +9,7 @@ import click
 import tokenmill
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
+from tokenmill.pipeline.export.command import export
 from tokenmill.pipeline.reading_commands import audit, sample, status, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
@@ -28,12 +29,15 @@ Your own data:
     tokenmill sample out          documents that a bound dropped, with the signal's value
     tokenmill tune out            what a changed bound would keep and drop
     tokenmill verify out          every byte is what the manifest says
+    tokenmill export out          the files that another trainer reads
 In the trainer:
     from tokenmill.pipeline.loader import open_mixture
 """
 
 
-@click.group(context_settings=_CONTEXT, help=_HELP, commands=[audit, classifier, sample, status, tune, verify, why])
+@click.group(
+    context_settings=_CONTEXT, help=_HELP, commands=[audit, classifier, export, sample, status, tune, verify, why]
+)
 @click.version_option(tokenmill.__version__)
 def cli() -> None:
     """All commands."""

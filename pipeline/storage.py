@@ -11,7 +11,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any, BinaryIO
@@ -130,6 +130,12 @@ class Storage:
         with self.temporary() as draft:
             draft.file.write(data)
             return draft.commit(path)
+
+    def forget_drafts(self) -> None:
+        """Remove the folder of drafts from a local root that others will read, if none is being written."""
+        if self.is_local:
+            with suppress(OSError):
+                os.rmdir(f"{self._fs_and_base[1]}/{_TEMPORARY}")
 
     def _place(self, local: str, path: str) -> None:
         filesystem, key = self._fs_and_base[0], self._key(path)

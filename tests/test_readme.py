@@ -45,6 +45,14 @@ def test_train_on_it(place: Path):
     run(place, sys.executable, "-c", python)
 
 
+def test_export(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill export" in text)
+    said = run(place, "bash", "-euc", shell)
+    exported = [line for line in said.splitlines() if line.startswith("exported ")]
+    assert len(exported) == len(shell.strip().splitlines())
+    assert "4,096 rows" in said
+
+
 def test_the_commands_of_the_table_exist():
     shown = re.findall(r"^\| `tokenmill (\w+)", README, re.MULTILINE)
     assert shown

@@ -123,6 +123,17 @@ def latest_mixture(storage: Storage) -> str:
     return mixture
 
 
+def read_mixture(storage: Storage, path: str) -> Mixture:
+    """The mixture at `path` under the run's root, checked against its name."""
+    text = storage.read(path)
+    found_hash = xxhash.xxh3_128_hexdigest(text)
+    if path != f"{FOLDER}/{found_hash}.json":
+        raise ValueError(
+            f"{storage.url(path)} hashes to {found_hash}, not to its name: it was changed; publish it again"
+        )
+    return Mixture.from_json(text)
+
+
 def _open(path_or_url: str) -> tuple[Storage, Mixture]:
     """The run's root and the mixture that a path names, checked against its name."""
     if path_or_url.endswith(".json"):
@@ -134,13 +145,7 @@ def _open(path_or_url: str) -> tuple[Storage, Mixture]:
     else:
         storage = Storage(path_or_url)
         path = latest_mixture(storage)
-    text = storage.read(path)
-    found_hash = xxhash.xxh3_128_hexdigest(text)
-    if path != f"{FOLDER}/{found_hash}.json":
-        raise ValueError(
-            f"{storage.url(path)} hashes to {found_hash}, not to its name: it was changed; publish it again"
-        )
-    return storage, Mixture.from_json(text)
+    return storage, read_mixture(storage, path)
 
 
 def _shard_table(storage: Storage, mixture: Mixture) -> pa.Table:

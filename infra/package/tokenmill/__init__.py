@@ -14,7 +14,10 @@ __version__ = "0.1.0"
 
 
 #: Where kernels live, and the constants that they freeze. A test holds it against the tree.
-_KERNEL_ROOMS = ("dedup", "filters", "manifests", "pipeline/extraction", "pipeline/loader", "pipeline/tokens")
+_KERNEL_ROOMS = (
+    *("dedup", "filters", "manifests"),
+    *("pipeline/export", "pipeline/extraction", "pipeline/loader", "pipeline/tokens"),
+)
 
 
 def _settle_kernel_cache() -> None:

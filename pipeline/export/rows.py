@@ -1,0 +1,126 @@
+"""Rows of a file, gathered from the shards: in stored order, or in the mixture's.
+
+Stored order is that of the shard table (by component, unit and path), rows as they lie in each shard. Any range of rows
+is read by itself, so files are written in any order and by any number of workers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tokenmill.manifests.mixture import Plan
+from tokenmill.manifests.shards import SequenceFormat, token_dtype
+from tokenmill.pipeline.loader.order import Order, Places
+from tokenmill.pipeline.loader.reader import Reader, StoredRows
+from tokenmill.pipeline.storage import Storage
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+#: Record batches that are fetched ahead of the one in hand.
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in their order.
+
+    Attributes:
+        storage: the run's folder.
+        shards: rows of the shard table.
+        sequences: L and the vocabulary.
+        plan: global order of the mixture; None for stored order.
+    """
+
+    storage: Storage
+    shards: pa.Table
+    sequences: SequenceFormat
+    plan: Plan | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of stored token ids: uint16 or uint32, little-endian."""
+        return np.dtype(np.uint16 if token_dtype(self.sequences.vocab_size) == pa.uint16() else np.uint32)
+
+    @property
+    def batch_starts(self) -> I64:
+        """Stored rows before each record batch, and in all."""
+        rows = self.shards.column("batch_rows").combine_chunks().flatten().to_numpy()
+        return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Rows of one file.
+
+    Attributes:
+        tokens: uint16 or uint32 [rows, L].
+        valid: int32 [rows], tokens that are not padding; they come first.
+        documents: that begin in these rows.
+    """
+
+    tokens: Tokens
+    valid: I32
+    documents: int
+
+
+def read_batches(rows: Rows, batches: I64) -> Iterator[StoredRows]:
+    """Record batches by their number in the shard table, each checked against its hash before it is decoded.
+
+    Raises:
+        CorruptShardError: names the shard and the batch.
+    """
+    sequences = rows.sequences
+    largest = int(np.diff(rows.batch_starts).max(initial=1)) * sequences.length * rows.dtype.itemsize
+    memory = (_AHEAD + 1) * largest
+    reader = Reader(
+        rows.storage, rows.shards, length=sequences.length, vocab_size=sequences.vocab_size, memory_bytes=memory
+    )
+    numbers = batches.tolist()
+    for index, batch in enumerate(numbers):
+        reader.prefetch(numbers[index : index + _AHEAD])
+        yield reader.get(batch)
+
+
+def gather(rows: Rows, wanted: range) -> Gathered:
+    """The rows at `wanted` places of the order."""
+    places = _places(rows, wanted)
+    by_batch = np.argsort(places.batch, kind="stable")
+    batches, firsts = np.unique(places.batch[by_batch], return_index=True)
+    tokens = np.empty((len(wanted), rows.sequences.length), rows.dtype)
+    valid = np.empty(len(wanted), np.int32)
+    documents = 0
+    spans = pairwise([*firsts.tolist(), len(wanted)])
+    for stored, (first, end) in zip(read_batches(rows, batches), spans, strict=True):
+        members = by_batch[first:end]
+        inside = places.row[members]
+        tokens[members], valid[members] = stored.tokens[inside], stored.valid[inside]
+        documents += int(_documents(stored.table)[inside].sum())
+    return Gathered(tokens, valid, documents)
+
+
+def _places(rows: Rows, wanted: range) -> Places:
+    """The record batch that holds each row, and the row's place in it."""
+    k = np.arange(wanted.start, wanted.stop)
+    if rows.plan is not None:
+        order = Order(rows.plan, rows.shards)
+        return order.places(order.order(k))
+    starts = rows.batch_starts
+    batch = np.searchsorted(starts, k, side="right") - 1
+    return Places(batch, k - starts[batch])
+
+
+def _documents(table: pa.RecordBatch) -> I64:
+    """int64 [rows], documents that begin in each row."""
+    pieces = table.column("document_starts")
+    begun = np.concatenate([[0], np.cumsum(pieces.flatten().to_numpy() == 0, dtype=np.int64)])
+    ends = np.cumsum(pc.list_value_length(pieces).to_numpy(), dtype=np.int64)
+    counts: I64 = np.diff(begun[np.concatenate([[0], ends])])
+    return counts
