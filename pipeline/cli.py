@@ -12,6 +12,7 @@ from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.reading_commands import audit, sample, status, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tokenizer_command import tokenizer
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -33,7 +34,9 @@ In the trainer:
 """
 
 
-@click.group(context_settings=_CONTEXT, help=_HELP, commands=[audit, classifier, sample, status, tune, verify, why])
+@click.group(
+    context_settings=_CONTEXT, help=_HELP, commands=[audit, classifier, sample, status, tokenizer, tune, verify, why]
+)
 @click.version_option(tokenmill.__version__)
 def cli() -> None:
     """All commands."""
