@@ -12,6 +12,9 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from tokenmill.pipeline.recipe.tokens import PatternName
 
 _SAMPLE_BYTES = 10**9
+_LONGEST_SHOWN = 8
+#: Characters shown of either end of a long token.
+_END = 10
 
 
 @click.group(short_help="Train a tokenizer on what a run kept.")
@@ -104,7 +107,7 @@ def _print(report: Mapping[str, Any]) -> None:
 
 def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
     made = report["tokenizer"]
-    yield f"longest tokens: {' '.join(map(repr, made['longest_tokens'][:8]))}"
+    yield f"longest tokens: {', '.join(map(_shortened, made['longest_tokens'][:_LONGEST_SHOWN]))}"
     sample = report["sample"]
     if short := [name for name, row in sample.items() if row["bytes"] < row["asked_bytes"]]:
         fits = min(sample[name]["bytes"] / sample[name]["asked_bytes"] for name in short)
@@ -119,3 +122,7 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
             "more text"
         )
     yield f"tokenizer {made['path']}, xxh3-128 {made['hash']}"
+
+
+def _shortened(token: str) -> str:
+    return repr(token) if len(token) <= 2 * _END else f"{token[:_END]!r} … {token[-_END:]!r}"
