@@ -183,3 +183,16 @@ def test_shares_are_the_mixtures(made):
 def test_nothing_to_draw_from(tmp_path: Path):
     assert draw(Storage(str(tmp_path)), [], {"web": 100}, (), Quiet()).num_rows == 0
     assert component_shares(recipe(), [], {}, 100) == {}
+
+
+def test_a_pool_holds_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch):
+    """A rare component is looked for in every part; what may be drawn of it meanwhile stays bounded."""
+    monkeypatch.setattr(tokenizer_sample, "_ROOM", 50)
+    pool = tokenizer_sample._Pool(1000)
+    for rank in range(40):
+        found = np.zeros(30, tokenizer_sample._CANDIDATE)
+        found["level"], found["rank"], found["row"], found["bytes"] = 1, rank, np.arange(30), 10
+        pool.add(found)
+        assert sum(map(len, pool._found)) <= 100 + 50 + 30
+    assert not pool.is_full
+    assert len(pool.drawn()) == 100
