@@ -124,6 +124,16 @@ TAKEDOWN = pa.schema(
     ]
 )
 
+# The documents that a tokenizer is trained on, one a row, sorted by (part, row).
+SAMPLE = pa.schema(
+    [
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("component", pa.string(), nullable=False),  # the name in `mixture.weights` it was drawn for
+        pa.field("text_bytes", pa.int64(), nullable=False),  # after every edit
+    ]
+)
+
 
 def signature_schema(num_permutations: int) -> pa.Schema:
     """MinHash signatures: `num_permutations` little-endian uint32 minima a document, null where there is no text.

@@ -13,6 +13,7 @@ from tokenmill.pipeline.export.command import export
 from tokenmill.pipeline.reading_commands import audit, sample, status, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tokenizer_command import tokenizer
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -36,7 +37,9 @@ In the trainer:
 
 
 @click.group(
-    context_settings=_CONTEXT, help=_HELP, commands=[audit, classifier, export, sample, status, tune, verify, why]
+    context_settings=_CONTEXT,
+    help=_HELP,
+    commands=[audit, classifier, export, sample, status, tokenizer, tune, verify, why],
 )
 @click.version_option(tokenmill.__version__)
 def cli() -> None:

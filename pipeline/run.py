@@ -98,9 +98,9 @@ class Run:
         by_unit = {unit: ledgers[f"ledger/{unit}"] for unit in units.values()}
         ledger_of = {part.key: by_unit[units[part.key]] for part in parts}
         tokenizer = self._one("tokenizer", run_tokenizer, (parts, tables, ledger_of, kept))
-        packed = self._pack(parts, tables, units, ledgers, tokenizer.outputs[0])
+        packed = self._pack(parts, tables, units, ledgers, tokenizer[-1].outputs[0])
 
-        receipts += [*deduplicated, tokenizer, *packed]
+        receipts += [*deduplicated, *tokenizer, *packed]
         self.book.compact({receipt.step for receipt in (*receipts, *rounds)})
         published = publish(self.storage, recipe, self.recipe_file.text, parts, receipts)
         self.reporter.step("publish", 1, 1)
@@ -186,9 +186,9 @@ class Run:
         reports = self._all(global_task, items, [f"{step} of {task.name}" for task in tasks], [step], show)
         return [report.receipts[0] for report in reports]
 
-    def _one(self, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Receipt:
+    def _one(self, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Receipt, ...]:
         item = GlobalItem(function, self.book.of_task("all"), arguments)
-        return self._all(global_task, [item], [step], [step])[0].receipts[0]
+        return self._all(global_task, [item], [step], [step])[0].receipts
 
     def _pack(
         self,

@@ -1,5 +1,6 @@
 """The README's commands, run as written."""
 
+import json
 import os
 import re
 import subprocess
@@ -51,6 +52,15 @@ def test_export(place: Path):
     exported = [line for line in said.splitlines() if line.startswith("exported ")]
     assert len(exported) == len(shell.strip().splitlines())
     assert "4,096 rows" in said
+
+
+def test_tokenizers(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenizer train" in text)
+    said = run(place, "bash", "-euc", shell)
+    assert said.count("bytes a token, on ") == 2
+    assert "stdlib" in said
+    report = json.loads((place / "out" / "8k-gpt2.report.json").read_text())
+    assert [one["tokenizer"] for one in report["measured"]][::2] == ["out/8k-gpt2.json", "out/8k.json"]
 
 
 def test_the_commands_of_the_table_exist():

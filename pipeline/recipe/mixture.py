@@ -1,6 +1,7 @@
 """The mixture: the strata that kept documents are split into, and the weights of their tokens."""
 
 import itertools
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -52,3 +53,8 @@ class MixtureRecipe(Strict):
     rehydrate: dict[int, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     tokens: int | None = Field(default=None, gt=0)
     max_epochs: float = Field(default=1.0, gt=0)
+
+
+def claim_of(component: str, names: Iterable[str]) -> str | None:
+    """Which name of `mixture.weights` a component belongs to: the longest that it is, or begins with; None: to none."""
+    return max((name for name in names if f"{component}/".startswith(f"{name}/")), key=len, default=None)

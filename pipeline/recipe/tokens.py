@@ -7,12 +7,16 @@ from pydantic_core import PydanticCustomError
 
 from tokenmill.pipeline.recipe.strict import Strict
 
+#: Names of `byte_level.NAMED_PATTERNS`.
+PatternName = Literal["gpt2", "llama3", "qwen2", "o200k"]
+
 
 class TrainTokenizer(Strict):
     """Train a byte-level BPE on a sample of kept text."""
 
     vocab_size: int = Field(ge=300)
     sample_bytes: ByteSize = ByteSize(64 << 20)
+    pattern: PatternName = "llama3"  # how text is cut before pairs are counted
 
 
 class Tokenizer(Strict):

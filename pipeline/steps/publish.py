@@ -21,6 +21,7 @@ from tokenmill.pipeline.copies import MARK, copies_names
 from tokenmill.pipeline.plan import Part, plan_table
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.recipe.file import RecipeError
+from tokenmill.pipeline.recipe.mixture import claim_of
 from tokenmill.pipeline.removals import request_paths
 from tokenmill.pipeline.steps.pack import token_policy
 from tokenmill.pipeline.storage import Storage
@@ -158,14 +159,14 @@ def component_weights(recipe: Recipe, tokens: Mapping[str, int]) -> dict[str, fl
         return {name: float(count) for name, count in counted.items()}
     members: dict[str, list[str]] = {name: [] for name in asked}
     for name in sorted(counted):
-        claims = [claim for claim in asked if f"{name}/".startswith(f"{claim}/")]
-        if not claims:
+        claim = claim_of(name, asked)
+        if claim is None:
             source = name.split("/")[0]
             raise RecipeError(
                 f"mixture.weights gives no weight to {name!r}, of which {tokens[name]:,} tokens were kept: give one to "
                 f"it or to its source {source!r}; it names {sorted(asked)}"
             )
-        members[max(claims, key=len)].append(name)
+        members[claim].append(name)
     weights: dict[str, float] = {}
     for name, weight in asked.items():
         if not members[name]:

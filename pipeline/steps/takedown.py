@@ -67,19 +67,20 @@ def _taken_down(storage: Storage, unit: Unit) -> pa.Table:
     ledger = read_table(storage, unit.ledger.path)
     of_part = [ledger.filter(pc.equal(ledger.column("removed_part"), part.key)) for part in unit.parts]
     found = [
-        _of_part(storage, part.key, unit.tables[part.key], requests, removals)
+        taken_down_in(storage, part.key, unit.tables[part.key], requests, removals)
         for part, removals in zip(unit.parts, of_part, strict=True)
     ]
     return pa.concat_tables([TAKEDOWN.empty_table(), *found])
 
 
-def _of_part(
+def taken_down_in(
     storage: Storage,
     part: str,
     tables: Mapping[str, Output],
     requests: tuple[Request, ...],
     ledger: pa.Table,
 ) -> pa.Table:
+    """The rows of a part that requests name, of TAKEDOWN; `ledger` holds its own removals."""
     standing = read_table(storage, tables["decisions"].path, ["kept"]).column(0).to_numpy().copy()
     standing[ledger.column("removed_row").to_numpy()] = False
     urls = None

@@ -1,25 +1,35 @@
 """tokenizer: a `tokenizer.json` put into the run, by path or trained on a sample of kept text.
 
-The sample takes parts in the order of their keys' hashes, source by source in the mixture's proportions, until it
-holds `sample_bytes`: the same documents whatever the workers. Only parts of the first generation are taken, so a run
-that grows keeps its tokenizer, and what is packed stays.
+Two tasks: one draws the documents (see `tokenizer_sample`), one reads and trains on them. A changed bound draws anew,
+which reads no text; only another draw, or another text in it, trains again. What is taken down is not drawn, but a
+takedown trains nothing again: a tokenizer that was trained before it stays, and with it all that is packed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import xxhash
 
-from tokenmill.manifests.keyed import key64
 from tokenmill.manifests.receipts import Output, Task
 from tokenmill.pipeline.book import TaskRun, Work
-from tokenmill.pipeline.kept import NONE_REMOVED, edit_outputs, kept_documents, removed_rows
 from tokenmill.pipeline.plan import Part
-from tokenmill.pipeline.recipe import Recipe
+from tokenmill.pipeline.progress import Quiet
+from tokenmill.pipeline.recipe import Recipe, Tokenizer, TrainTokenizer
+from tokenmill.pipeline.removals import request_paths
 from tokenmill.pipeline.storage import Storage, open_url
-from tokenmill.pipeline.tables import read_table
+from tokenmill.pipeline.tables import read_table, write_table
+from tokenmill.pipeline.tokenizer_sample import (
+    SamplePart,
+    component_shares,
+    draw,
+    drawn_documents,
+    drawn_shares,
+    sample_parts,
+)
 from tokenmill.pipeline.tokens.train import train_tokenizer
 
-VERSION = 1
+VERSION = 2
+SAMPLE_VERSION = 1
 
 
 def run_tokenizer(
@@ -46,20 +56,55 @@ def run_tokenizer(
         inputs = {"tokenizer": xxhash.xxh3_128_hexdigest(data)}
         task = Task("tokenizer", VERSION, "", "all", {}, inputs)
         return run.once(task, lambda key: _store(run.storage, data, key)).outputs[0]
-    chosen = choose_parts(recipe, parts, kept_bytes, int(train.sample_bytes))
-    inputs = {}
-    for part in chosen:
-        for output in (*_read_outputs(recipe, part, tables[part.key]), ledgers[part.key]):
-            inputs[f"{part.key}/{output.name}"] = output.hash
-    special = recipe.tokenizer.special_tokens
-    params = {"train": train.model_dump(mode="json"), "special_tokens": special, "sample": [p.key for p in chosen]}
-    task = Task("tokenizer", VERSION, "", "all", params, inputs, ("pyarrow", "tokenizers"))
+    candidates = sample_parts(recipe, parts, tables, ledgers)
+    shares = component_shares(recipe, candidates, kept_bytes, int(train.sample_bytes))
+    removals = request_paths(run.storage)
+    inputs = {f"parts of {source}": _hash_of_source(candidates, source) for source in {p.source for p in candidates}}
+    for count in range(len(removals) + 1):
+        params = {"shares": shares, "removals": removals[:count]}
+        sampling = Task("tokenizer_sample", SAMPLE_VERSION, "", "all", params, inputs)
+        known = run.find(sampling)
+        if known is not None and run.find(_training(recipe.tokenizer, train, candidates, known.outputs[0])) is not None:
+            break  # trained before what came on the list since
+    sample = run.once(sampling, lambda key: _draw(run.storage, candidates, shares, removals, key)).outputs[0]
 
     def work(key: str) -> Work:
-        texts = _sample(run.storage, recipe, chosen, tables, ledgers)
-        return _store(run.storage, train_tokenizer(texts, train.vocab_size, special), key)
+        drawn = read_table(run.storage, sample.path)
+        texts = (batch.texts.to_pylist() for _, batch in drawn_documents(run.storage, candidates, drawn))
+        special = recipe.tokenizer.special_tokens
+        return _store(run.storage, train_tokenizer(texts, train.vocab_size, special, train.pattern), key)
 
-    return run.once(task, work).outputs[0]
+    return run.once(_training(recipe.tokenizer, train, candidates, sample), work).outputs[0]
+
+
+def _draw(
+    storage: Storage, parts: Sequence[SamplePart], shares: Mapping[str, int], removals: Sequence[str], key: str
+) -> Work:
+    drawn = draw(storage, parts, shares, removals, Quiet())
+    output = write_table(storage, "tokenizer_sample", f"tokenizer/sample.{key}.parquet", drawn)
+    detail = {"parts": drawn.column("part").unique().to_pylist()}
+    return Work((replace(output, detail=detail),), notes={"components": drawn_shares(drawn, shares)})
+
+
+def _training(tokenizer: Tokenizer, train: TrainTokenizer, parts: Sequence[SamplePart], sample: Output) -> Task:
+    """The task that trains on a sample."""
+    drawn_from = set(sample.detail["parts"])
+    inputs = {"sample": sample.hash}
+    for part in parts:
+        if part.key in drawn_from:
+            inputs |= {f"{part.key}/{table.name}": table.hash for table in (part.tables["documents"], *part.edits)}
+    params = {**train.model_dump(mode="json", exclude={"sample_bytes"}), "special_tokens": tokenizer.special_tokens}
+    return Task("tokenizer", VERSION, "", "all", params, inputs, ("pyarrow", "tokenizers"))
+
+
+def _hash_of_source(parts: Sequence[SamplePart], source: str) -> str:
+    """Hash of all that a draw from a source depends on."""
+    hasher = xxhash.xxh3_128()
+    for part in parts:
+        if part.source == source:
+            tables = [part.tables[name] for name in ("documents", "decisions", "signals/hashes")]
+            hasher.update(" ".join([part.key, *(table.hash for table in (*tables, part.ledger))]).encode() + b"\n")
+    return hasher.hexdigest()
 
 
 def read_tokenizer(recipe: Recipe) -> bytes:
@@ -67,54 +112,6 @@ def read_tokenizer(recipe: Recipe) -> bytes:
     assert recipe.tokenizer.path is not None
     with open_url(recipe.tokenizer.path) as file:
         return file.read()
-
-
-def choose_parts(recipe: Recipe, parts: Sequence[Part], kept_bytes: Mapping[str, int], sample_bytes: int) -> list[Part]:
-    """Parts to sample: by source in proportion to the mixture's weights, in the order of their keys' hashes."""
-    first = min(part.generation for part in parts)
-    parts = [part for part in parts if part.generation == first]
-    weights = {source.name: 0.0 for source in recipe.sources}
-    for component, weight in recipe.mixture.weights.items():
-        weights[component.split("/", 1)[0]] += weight
-    if not recipe.mixture.weights:
-        for part in parts:
-            weights[part.source] += kept_bytes[part.key]
-    whole = sum(weights.values()) or 1.0
-    chosen: list[Part] = []
-    for source in recipe.sources:
-        left = sample_bytes * weights[source.name] / whole
-        mine = [part for part in parts if part.source == source.name and kept_bytes[part.key]]
-        for part in sorted(mine, key=lambda part: key64("tokenizer-sample", part.key)):
-            if left <= 0:
-                break
-            chosen.append(part)
-            left -= kept_bytes[part.key]
-    return chosen
-
-
-def _sample(
-    storage: Storage,
-    recipe: Recipe,
-    chosen: Sequence[Part],
-    tables: Mapping[str, Mapping[str, Output]],
-    ledgers: Mapping[str, Output],
-) -> Iterator[str]:
-    """Texts of training documents of the chosen parts, at most `sample_bytes` from each."""
-    assert recipe.tokenizer.train is not None
-    for part in chosen:
-        left = int(recipe.tokenizer.train.sample_bytes)
-        removed = removed_rows(read_table(storage, ledgers[part.key].path)).get(part.key, NONE_REMOVED)
-        edits = edit_outputs(tables[part.key], [entry.group for entry in recipe.source(part.source).filters])
-        for batch in kept_documents(storage, tables[part.key], edits, removed):
-            for text, stratum in zip(batch.texts.to_pylist(), batch.strata.to_pylist(), strict=True):
-                if left > 0 and stratum.startswith("train"):
-                    left -= len(text)
-                    yield text
-
-
-def _read_outputs(recipe: Recipe, part: Part, tables: Mapping[str, Output]) -> list[Output]:
-    order = [entry.group for entry in recipe.source(part.source).filters]
-    return [tables["documents"], tables["decisions"], *edit_outputs(tables, order)]
 
 
 def _store(storage: Storage, data: bytes, key: str) -> Work:

@@ -43,13 +43,20 @@ def _cl100k(digits: str) -> str:
     return rf"(?i:{_CONTRACTIONS})|{_BEFORE}\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
 
 
+#: Patterns by the tokenizer that brought each; llama3's is cl100k's, too.
+NAMED_PATTERNS = {
+    "gpt2": rf"{_CONTRACTIONS}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+",
+    "llama3": _cl100k(r"\p{N}{1,3}"),
+    "qwen2": _cl100k(r"\p{N}"),
+    "o200k": _o200k(rf"(?i:{_CONTRACTIONS})?", r"\p{N}{1,3}"),
+}
 #: The patterns that `scanner` knows, as tokenizer.json files spell them.
 PATTERNS = {
-    rf"{_CONTRACTIONS}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+": Pattern(GPT2),
+    NAMED_PATTERNS["gpt2"]: Pattern(GPT2),
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": Pattern(GPT2),
-    _cl100k(r"\p{N}{1,3}"): Pattern(CL100K, 3),
-    _cl100k(r"\p{N}"): Pattern(CL100K, 1),
-    _o200k(rf"(?i:{_CONTRACTIONS})?", r"\p{N}{1,3}"): Pattern(O200K, 3, True, True),
+    NAMED_PATTERNS["llama3"]: Pattern(CL100K, 3),
+    NAMED_PATTERNS["qwen2"]: Pattern(CL100K, 1),
+    NAMED_PATTERNS["o200k"]: Pattern(O200K, 3, True, True),
     _o200k(rf"(?i:{_CONTRACTIONS})?", r"\p{N}"): Pattern(O200K, 1, True, True),
     _o200k("", r"\p{N}{1,3}"): Pattern(O200K, 3, False, True),
     _o200k("", r"\p{N}"): Pattern(O200K, 1, False, True),
@@ -100,7 +107,7 @@ def read(value: Mapping[str, Any]) -> ByteLevel:
         added[token["content"].encode()] = token["id"]
     if added and prefix:
         raise Unknown("a blank goes before each text, and text between added tokens")
-    ids = _bytes_of(model["vocab"])
+    ids = bytes_of(model["vocab"])
     lacking = [byte for byte in range(256) if bytes([byte]) not in ids]
     if lacking:
         raise Unknown(f"its vocabulary lacks {len(lacking)} of 256 bytes")
@@ -151,7 +158,7 @@ def _is_nfc(normalizer: Mapping[str, Any] | None) -> bool:
     return bool(names)
 
 
-def _bytes_of(vocab: Mapping[str, int]) -> dict[bytes, int]:
+def bytes_of(vocab: Mapping[str, int]) -> dict[bytes, int]:
     """Ids by the bytes that a piece stands for; pieces that stand for none are left out: no text has them."""
     letters = dict(zip(_alphabet(), range(256), strict=True))
     return {bytes(map(letters.__getitem__, piece)): i for piece, i in vocab.items() if letters.keys() >= set(piece)}

@@ -4,8 +4,8 @@ Choices:
 
 - No normaliser: decode(encode(x)) = x holds for every text. NFC would change source code and Hangul jamo, and the bytes
   that content hashes and edit spans count.
-- Pre-tokenizer: the pattern of Llama 3 (cl100k's, digits in groups of at most three), then ByteLevel without its own
-  pattern and without a prefix space.
+- Pre-tokenizer: one of the patterns that the fast path knows by name, then ByteLevel without a pattern of its own and
+  without a prefix space. By default Llama 3's (cl100k's, digits in groups of at most three).
 - The 256 bytes are the initial alphabet, so that every text can be spelled and there is no unknown token.
 - Special tokens take the first ids, in the order given; bytes and merges follow.
 
@@ -18,33 +18,37 @@ from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-#: Llama 3's tokenizer.json, `pre_tokenizer.pretokenizers[0].pattern.Regex`.
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+from tokenmill.pipeline.tokens.byte_level import NAMED_PATTERNS
+
 #: A pair seen once makes a piece that only repeats the sample.
 MIN_FREQUENCY = 2
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str]) -> bytes:
+def train_tokenizer(
+    texts: Iterable[str] | Iterable[Sequence[str]],
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    pattern: str = "llama3",
+    verbose: bool = False,
+) -> bytes:
     """Bytes of a `tokenizer.json`.
 
     Args:
-        texts: documents, read once; memory holds their distinct pre-tokens, not the texts.
+        texts: documents, or lists of them, read once; memory holds their distinct pre-tokens, not the texts.
         vocab_size: ids in all: special tokens, 256 bytes, merges. Texts too few or too alike for so many merges give a
             smaller vocabulary; `Encoder.vocab_size` says how large.
         special_tokens: distinct, such as "<|endoftext|>"; ids 0, 1, …
+        pattern: how text is cut into pre-tokens, a name of NAMED_PATTERNS.
+        verbose: `tokenizers` draws its own bars on standard error.
 
     Raises:
         ValueError: no room for the alphabet and the special tokens, or a special token that text can produce.
     """
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    _check_arguments(vocab_size, special_tokens, alphabet)
+    check_arguments(vocab_size, special_tokens)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(Regex(NAMED_PATTERNS[pattern]), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -53,8 +57,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, special_tokens: Seque
         vocab_size=vocab_size,
         min_frequency=MIN_FREQUENCY,
         special_tokens=list(special_tokens),
-        initial_alphabet=alphabet,
-        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=verbose,
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
     text: str = tokenizer.to_str(pretty=False)
@@ -62,7 +66,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, special_tokens: Seque
     return text.encode()
 
 
-def _check_arguments(vocab_size: int, special_tokens: Sequence[str], alphabet: Sequence[str]) -> None:
+def check_arguments(vocab_size: int, special_tokens: Sequence[str]) -> None:
+    """Raise ValueError where these cannot make a tokenizer, whatever the texts."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(special_tokens)
     if vocab_size < smallest:
         raise ValueError(

@@ -3,12 +3,16 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
+from tokenmill.pipeline.recipe.tokens import PatternName
+from tokenmill.pipeline.tokens.byte_level import NAMED_PATTERNS, PATTERNS, read
+from tokenmill.pipeline.tokens.tokenizer_json import hide, parse
 from tokenmill.pipeline.tokens.train import train_tokenizer
 
 SPECIAL = ["<|eos|>", "<|pad|>", "<|mask|>"]
@@ -70,6 +74,24 @@ def test_texts_too_few_for_the_vocabulary_give_a_smaller_one():
 def test_pre_tokenizer(text: str, pieces: list[str]):
     found = TOKENIZER.pre_tokenizer.pre_tokenize_str(text)
     assert [text[start:stop] for _, (start, stop) in found] == pieces
+
+
+@pytest.mark.parametrize("name", NAMED_PATTERNS)
+def test_every_pattern_is_one_that_the_fast_path_reads(name: str):
+    value = parse(train_tokenizer(corpus()[:50], 400, SPECIAL, name))
+    hide(value, set(SPECIAL), {0, 1, 2}, "\U0010ffff:")
+    made = read(value)
+    assert made.pattern == PATTERNS[NAMED_PATTERNS[name]]
+    assert len(made.merges) == 400 - 256 - 3
+
+
+def test_the_recipe_names_the_patterns_there_are():
+    assert get_args(PatternName) == tuple(NAMED_PATTERNS)
+
+
+def test_lists_of_texts_are_texts():
+    texts = corpus()[:50]
+    assert train_tokenizer([texts[:7], texts[7:7], texts[7:]], 300, SPECIAL) == train_tokenizer(texts, 300, SPECIAL)
 
 
 @settings(deadline=None)
