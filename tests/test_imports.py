@@ -33,6 +33,7 @@ MAY_TOUCH_FILES = {
     "pipeline.demo.show": "reads its recipe, which lies in the package itself",
     "pipeline.extraction.child": "the child process: opens the two pipes it is born with, no file",
     "pipeline.plan": "lists a source's raw files, by patterns; opens none",
+    "pipeline.tokens.letter_classes": "reads its table, which lies in the package itself",
     "pipeline.cli": "reads the recipe, a file of the user's that no run has named yet",
 }
 FILE_MODULES = {"fsspec", "glob", "mmap", "s3fs", "shutil", "tempfile"}
