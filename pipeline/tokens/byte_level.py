@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import pre_tokenizers
 
+from tokenmill.pipeline.tokens.added_pieces import Unknown, plain_added
 from tokenmill.pipeline.tokens.letter_classes import NUMBER, NUMERIC
 from tokenmill.pipeline.tokens.scanner import (
     CL100K,
@@ -20,6 +21,7 @@ from tokenmill.pipeline.tokens.scanner import (
     WHOLE,
     Pattern,
 )
+from tokenmill.pipeline.tokens.tokenizer_json import merge_names
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -65,10 +67,6 @@ PATTERNS = {
 _DIGIT_SPLITS = {r"\p{N}": (1, NUMBER), r"\p{N}{1,3}": (3, NUMBER), r"\p{N}+": (-1, NUMBER)}
 
 
-class Unknown(ValueError):
-    """What of a tokenizer this path does not know."""
-
-
 @dataclass(frozen=True, eq=False)
 class ByteLevel:
     """What a byte-level BPE tokenizer is made of.
@@ -100,11 +98,9 @@ def read(value: Mapping[str, Any]) -> ByteLevel:
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(name):
             raise Unknown(f"its model has {name}")
-    added = {}
-    for token in value["added_tokens"]:
-        if token.get("lstrip") or token.get("rstrip") or token.get("single_word") or not token["content"].isascii():
-            raise Unknown(f"its added token {token['content']!r} is not plain")
-        added[token["content"].encode()] = token["id"]
+    added = plain_added(value["added_tokens"])
+    if not all(piece.isascii() for piece in added):
+        raise Unknown("one of its added tokens is not ASCII, and NFC may change it")
     if added and prefix:
         raise Unknown("a blank goes before each text, and text between added tokens")
     ids = bytes_of(model["vocab"])
@@ -113,7 +109,9 @@ def read(value: Mapping[str, Any]) -> ByteLevel:
         raise Unknown(f"its vocabulary lacks {len(lacking)} of 256 bytes")
     first_ids = np.array([ids[bytes([byte])] for byte in range(256)], np.uint32)
     whole = ids if model.get("ignore_merges") else {}
-    return ByteLevel(pattern, _is_nfc(value.get("normalizer")), prefix, first_ids, _merges(model), whole, added)
+    vocab = model["vocab"]
+    merges = [(vocab[left], vocab[right], vocab[made]) for left, right, made in map(merge_names, model["merges"])]
+    return ByteLevel(pattern, _is_nfc(value.get("normalizer")), prefix, first_ids, merges, whole, added)
 
 
 def _pattern_of(pre: Mapping[str, Any] | None) -> tuple[Pattern, bool]:
@@ -170,12 +168,4 @@ def _alphabet() -> list[str]:
     others = iter(range(0x100, 0x200))
     found = [chr(byte if byte in printable else next(others)) for byte in range(256)]
     assert sorted(found) == sorted(pre_tokenizers.ByteLevel.alphabet())
-    return found
-
-
-def _merges(model: Mapping[str, Any]) -> list[tuple[int, int, int]]:
-    vocab, found = model["vocab"], []
-    for merge in model["merges"]:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        found.append((vocab[left], vocab[right], vocab[left + right]))
     return found

@@ -1,7 +1,6 @@
 """Byte-level BPE as one pass over a batch's UTF-8: added pieces, segments, pieces, the cache, merges on a miss."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 from tokenizers import normalizers
 
 from tokenmill.dedup.shingles import text_buffers
+from tokenmill.pipeline.tokens.added_pieces import added_pieces, with_blank
 from tokenmill.pipeline.tokens.byte_level import ByteLevel
 from tokenmill.pipeline.tokens.byte_level_kernel import AHEAD, encode_batch, find_changes
 from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, pair_table, table_shift
@@ -17,27 +17,10 @@ from tokenmill.pipeline.tokens.letter_classes import letter_classes
 from tokenmill.pipeline.tokens.piece_cache import piece_cache
 from tokenmill.pipeline.tokens.whole_pieces import whole_pieces
 
-U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
 
 CACHE_BYTES = 32 << 20
-
-
-class Added(NamedTuple):
-    """Added tokens that are pieces of text, by first byte and longest first.
-
-    Attributes:
-        begins: int64[257], where those of each first byte begin.
-        bounds: int64[n+1], where each lies in `data`.
-        data: uint8.
-        ids: uint32[n].
-    """
-
-    begins: I64
-    bounds: I64
-    data: U8
-    ids: U32
 
 
 class ByteLevelEncoder:
@@ -48,7 +31,7 @@ class ByteLevelEncoder:
         self._pattern, self._nfc, self._prefix = tokenizer.pattern, tokenizer.nfc, tokenizer.prefix
         pairs = pair_table(tokenizer.merges)
         self._tables = (tokenizer.first_ids, pairs, table_shift(pairs))
-        self._whole, self._added = whole_pieces(tokenizer.whole), _added_table(tokenizer.added)
+        self._whole, self._added = whole_pieces(tokenizer.whole), added_pieces(tokenizer.added)
         self._cache = piece_cache(cache_bytes)
         self._room = np.empty(ROOM_PER_BYTE << 12, np.uint64)
         self._ahead = np.empty((3, AHEAD + 1), np.int64)
@@ -83,14 +66,5 @@ class ByteLevelEncoder:
                 changed = pa.array([nfc.normalize_str(texts[row].as_py()) for row in rows.tolist()], texts.type)
                 texts = pc.replace_with_mask(texts, pa.array(changes), changed)
         if self._prefix:
-            texts = pc.if_else(pc.starts_with(texts, " "), texts, pc.binary_join_element_wise(" ", texts, ""))
+            texts = pc.if_else(pc.starts_with(texts, " "), texts, with_blank(texts))
         return texts
-
-
-def _added_table(added: Mapping[bytes, int]) -> Added:
-    ordered = sorted(added, key=lambda piece: (piece[0], -len(piece)))
-    begins = np.searchsorted([piece[0] for piece in ordered], np.arange(257)).astype(np.int64)
-    bounds = np.zeros(len(ordered) + 1, np.int64)
-    np.cumsum([len(piece) for piece in ordered], out=bounds[1:])
-    ids = np.array([added[piece] for piece in ordered], np.uint32)
-    return Added(begins, bounds, np.frombuffer(b"".join(ordered), np.uint8), ids)

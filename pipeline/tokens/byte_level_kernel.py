@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.kernels import helper, kernel
+from tokenmill.pipeline.tokens.added_pieces import find_added
 from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, merge_piece
 from tokenmill.pipeline.tokens.letter_classes import NFC_CHANGES
 from tokenmill.pipeline.tokens.piece_cache import (
@@ -11,7 +12,7 @@ from tokenmill.pipeline.tokens.piece_cache import (
     find_long,
     hash_bytes,
     keep_long,
-    keep_short,
+    keep_scanned,
     short_ids,
     short_row,
 )
@@ -40,21 +41,6 @@ def find_changes(data: U8, bounds: I64, block: U16, of_block: U8, changes: BOOL)
             else:
                 changes[i] = class_at(data, at, block, of_block) & NFC_CHANGES != 0
                 at += char_bytes(data[at])
-
-
-@helper
-def _find_added(data: U8, at: int, end: int, begins: I64, bounds: I64, pieces: U8) -> tuple[int, int]:
-    """Place of the first added piece from `at` on, the longest there, and which it is; (end, -1): none."""
-    while at < end:
-        for which in range(begins[data[at]], begins[data[at] + 1]):
-            size = bounds[which + 1] - bounds[which]
-            same = 0
-            while same < size and at + same < end and pieces[bounds[which] + same] == data[at + same]:
-                same += 1
-            if same == size:
-                return at, which
-        at += 1
-    return end, -1
 
 
 @kernel
@@ -113,7 +99,7 @@ def encode_batch(
             if at == stop:
                 stop = end
                 if added_ids.shape[0]:
-                    stop, which = _find_added(data, at, end, added_begins, added_bounds, added_data)
+                    stop, which = find_added(data, at, end, added_begins, added_bounds, added_data)
                     if stop == at:
                         out[to] = added_ids[which]
                         to += 1
@@ -133,7 +119,7 @@ def encode_batch(
                 else:
                     number = ahead[0, i] - at
                     if number * ROOM_PER_BYTE > room.shape[0]:
-                        _keep(data, begin, i, ahead[0], ahead[1], ahead[2], short, out)
+                        keep_scanned(data, begin, i, ahead[0], ahead[1], ahead[2], short, out)
                         state[0], state[1], state[2], state[3], state[4] = text, at, stop, segment, to
                         return number
                     to = _new_piece(
@@ -142,7 +128,7 @@ def encode_batch(
                     )  # fmt: skip
                 at = ahead[0, i]
             ahead[2, count] = to
-            _keep(data, begin, count, ahead[0], ahead[1], ahead[2], short, out)
+            keep_scanned(data, begin, count, ahead[0], ahead[1], ahead[2], short, out)
         if present[text]:
             for k in range(tail.shape[0]):
                 out[to] = tail[k]
@@ -180,16 +166,6 @@ def _scan(
         count += 1
         at = behind
     return count
-
-
-@helper
-def _keep(data: U8, at: int, count: int, ends: I64, rows: I64, starts: I64, short: U64, out: U32) -> None:
-    """Remember those of the scanned pieces that were new; only now, since a new row moves others."""
-    for i in range(count):
-        number, ids = ends[i] - at, starts[i + 1] - starts[i]
-        if rows[i] < 0 and number <= 15 and ids <= 3:
-            keep_short(data, at, number, short, out, starts[i], ids)
-        at = ends[i]
 
 
 @helper

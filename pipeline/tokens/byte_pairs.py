@@ -25,7 +25,7 @@ _MASK = np.uint64(0xFFFFFFFF)
 _ONE = np.uint64(1)
 #: From so many tokens on, a heap finds the next pair; below, looking at all of them is faster.
 HEAP_FROM = 128
-#: Room a piece of n bytes needs, in uint64: see `merge_piece`.
+#: Room a piece of n bytes needs, in uint64: see `merge_ids`.
 ROOM_PER_BYTE = 4
 
 
@@ -83,9 +83,14 @@ def merge_piece(
         out: uint32, with room for end - at ids.
         to: where the ids go.
     """
-    n = end - at
-    for i in range(n):
+    for i in range(end - at):
         out[to + i] = first_ids[data[at + i]]
+    return merge_ids(end - at, pairs, shift, room, out, to)
+
+
+@helper
+def merge_ids(n: int, pairs: U64, shift: np.uint64, room: U64, out: U32, to: int) -> int:
+    """Merge the n ids, at least one, that stand in `out` from `to` on: where those that are left end."""
     if n == 1:
         return to + 1
     if n >= HEAP_FROM:
@@ -114,7 +119,7 @@ def merge_piece(
 
 @helper
 def _merge_by_heap(n: int, pairs: U64, shift: np.uint64, room: U64, out: U32, to: int) -> int:
-    """`merge_piece` in time n log n: a heap of rank << 32 | place, and links to the neighbours of each place.
+    """`merge_ids` in time n log n: a heap of rank << 32 | place, and links to the neighbours of each place.
 
     What two tokens made stands at the place of the left one; the right one's id becomes all ones. A pair in the heap
     counts only if what stands there still makes something of that rank.

@@ -32,7 +32,8 @@ import xxhash
 from tokenizers import Tokenizer
 
 from tokenmill.manifests.shards import token_dtype
-from tokenmill.pipeline.tokens.byte_level import Unknown, read
+from tokenmill.pipeline.tokens.added_pieces import Unknown
+from tokenmill.pipeline.tokens.byte_level import read
 from tokenmill.pipeline.tokens.byte_level_encoder import ByteLevelEncoder
 from tokenmill.pipeline.tokens.probes import PROBES
 from tokenmill.pipeline.tokens.tokenizer_json import hide, is_text, load, parse, token_ids, unknown_token

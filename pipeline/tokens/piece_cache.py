@@ -117,6 +117,16 @@ def keep_short(data: U8, at: int, number: int, short: U64, out: U32, to: int, co
 
 
 @helper
+def keep_scanned(data: U8, at: int, count: int, ends: I64, rows: I64, starts: I64, short: U64, out: U32) -> None:
+    """Remember those of the scanned pieces that were new; only now, since a new row moves others."""
+    for i in range(count):
+        number, ids = ends[i] - at, starts[i + 1] - starts[i]
+        if rows[i] == -1 and number <= 15 and ids <= 3:
+            keep_short(data, at, number, short, out, starts[i], ids)
+        at = ends[i]
+
+
+@helper
 def hash_bytes(data: U8, at: int, number: int) -> np.uint64:
     """A hash of some bytes, never 0."""
     mixed = np.uint64(number) * _M1

@@ -51,17 +51,25 @@ def char_bytes(lead: int) -> int:
 
 
 @helper
+def point_at(data: U8, at: int) -> int:
+    """Code point of the character at a place of UTF-8."""
+    lead = int(data[at])
+    if lead < 0x80:
+        return lead
+    if lead < 0xE0:
+        return (lead & 0x1F) << 6 | (int(data[at + 1]) & 0x3F)
+    point = (lead & 0xF) << 12 | (int(data[at + 1]) & 0x3F) << 6 | (int(data[at + 2]) & 0x3F)
+    if lead < 0xF0:
+        return point
+    return (point & 0x7FFF) << 6 | (int(data[at + 3]) & 0x3F)
+
+
+@helper
 def class_at(data: U8, at: int, block: U16, of_block: U8) -> int:
     """Classes of the character at a place; see `letter_classes`."""
-    lead = np.int64(data[at])
-    if lead < 0x80:
-        return int(of_block[lead])
-    if lead < 0xE0:
-        point = (lead & 0x1F) << 6 | (data[at + 1] & 0x3F)
-    elif lead < 0xF0:
-        point = (lead & 0xF) << 12 | (data[at + 1] & 0x3F) << 6 | (data[at + 2] & 0x3F)
-    else:
-        point = (lead & 0x7) << 18 | (data[at + 1] & 0x3F) << 12 | (data[at + 2] & 0x3F) << 6 | (data[at + 3] & 0x3F)
+    if data[at] < 0x80:
+        return int(of_block[data[at]])
+    point = point_at(data, at)
     return int(of_block[np.int64(block[point >> 8]) << 8 | point & 0xFF])
 
 

@@ -79,10 +79,10 @@ def hide(value: dict[str, Any], control: set[str], control_ids: set[int], prefix
     model["vocab"] |= {token["content"]: token["id"] for token in value["added_tokens"]}
     if "merges" in model:
         model["dropout"] = None  # a random choice of merges
-        model["merges"] = [merge for merge in model["merges"] if hidden.isdisjoint(_merge_names(merge))]
+        model["merges"] = [merge for merge in model["merges"] if hidden.isdisjoint(merge_names(merge))]
 
 
-def _merge_names(merge: str | Sequence[str]) -> tuple[str, str, str]:
+def merge_names(merge: str | Sequence[str]) -> tuple[str, str, str]:
     """Both sides of a merge and what it makes; older files write it as one string with a space between."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right, left + right
