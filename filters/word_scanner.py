@@ -42,7 +42,7 @@ from tokenmill.filters.unicode_classes import (
 from tokenmill.filters.word_lookup import EXCEPTION, MERGED, SLOTS, UNIT, find, key, slot_of
 from tokenmill.filters.word_rules import split_run
 from tokenmill.filters.word_runs import BITS, CUT, OFFSET, decode, lay_out
-from tokenmill.kernels import allocating_helper, helper, kernel
+from tokenmill.kernels import allocating_helper, helper
 
 #: Code points of the longest run, and so of the longest word.
 MAX_RUN = 4096
