@@ -67,9 +67,13 @@ def verify(storage: Storage, published: Published, quick: bool = False) -> Itera
         published: the version.
         quick: read no data.
     """
+    sizes = storage.sizes()
+    tasks = published.value["tasks"]
+    if damaged := _check_file(storage, tasks, None, sizes.get(tasks), quick=False):
+        yield tasks, Finding(tasks, f"{damaged.problem}; nothing else can be checked without it")
+        return
     receipts = receipts_in(storage, published)
     named = named_files(storage, published, receipts)
-    sizes = storage.sizes()
     for path, output in sorted(named.items()):
         yield path, _check_file(storage, path, output, sizes.get(path), quick)
     others = set(versions(storage)) - {published.path}
