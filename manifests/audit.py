@@ -84,7 +84,7 @@ def _enter(sheet: SourceSheet, receipt: Receipt) -> None:
             sheet.other_records[kind] = sheet.other_records.get(kind, 0) + count
     if receipt.step == "pack":
         for name in PACK_NOTES:
-            setattr(sheet, name, getattr(sheet, name) + receipt.notes[name])
+            setattr(sheet, name, getattr(sheet, name) + receipt.notes.get(name, 0))  # older receipts lack some
         for output in shards_of(receipt):
             sheet.shards += 1
             sheet.shard_bytes += output.bytes

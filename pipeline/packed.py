@@ -91,7 +91,7 @@ def _documents(pieces: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[Tally, tupl
 
 def _told_otherwise(where: str, told: Mapping[str, Any], counted: Mapping[str, int]) -> list[str]:
     return [
-        f"{where}: {name}: the receipt says {told[name]}, the files hold {value}"
+        f"{where}: {name}: the receipt says {told.get(name)}, the files hold {value}"
         for name, value in counted.items()
-        if told[name] != value
+        if told.get(name) != value
     ]
