@@ -56,7 +56,8 @@ def places_in_rows(
     """
     ends = np.cumsum(blocks_of(sizes.astype(np.int64), align) * align)
     begins = np.concatenate([np.zeros(1, np.int64), ends])
-    return begins[:-1] - np.repeat(begins[row_offsets[:-1]], np.diff(row_offsets))
+    places: npt.NDArray[np.int64] = begins[:-1] - np.repeat(begins[row_offsets[:-1]], np.diff(row_offsets))
+    return places
 
 
 def not_aligned(length: int, align: int) -> str:
