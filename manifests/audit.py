@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenmill.manifests.balance import Balance, BalanceError, Tally
-from tokenmill.manifests.receipts import Receipt
+from tokenmill.manifests.receipts import Output, Receipt
 
 #: The steps that keep books, in the order in which records walk through them, and the measure they count in.
 STEPS = {"ingest": "raw bytes", "select": "text bytes", "deduplicate": "text bytes", "pack": "tokens"}
+
+#: What the receipts of *pack* note beside their balance.
+PACK_NOTES = tuple(
+    [
+        *("text_bytes", "padding_tokens", "align_tokens", "cut_documents", "cut_tokens"),
+        *("round_trip_documents", "round_trip_differing"),
+    ]
+)
 
 
 @dataclass
@@ -21,7 +29,11 @@ class SourceSheet:
         other_records: raw records that are no documents (WARC requests and their like), by kind.
         text_bytes: bytes of text that were packed, after every edit.
         padding_tokens: tokens of padding in its packed rows.
-        cut_documents: documents longer than a row.
+        align_tokens: those of them that fill up the last block of a document (`sequences: {align: …}`).
+        cut_documents: documents that are in more than one row.
+        cut_tokens: tokens of those documents.
+        round_trip_documents: documents whose tokens were decoded and compared with their text.
+        round_trip_differing: of these, those that came back as another text, from a tokenizer that loses some.
         shards: sequence shards written.
         rows: packed rows.
         shard_bytes: bytes of those shards.
@@ -32,7 +44,11 @@ class SourceSheet:
     other_records: dict[str, int] = field(default_factory=dict)
     text_bytes: int = 0
     padding_tokens: int = 0
+    align_tokens: int = 0
     cut_documents: int = 0
+    cut_tokens: int = 0
+    round_trip_documents: int = 0
+    round_trip_differing: int = 0
     shards: int = 0
     rows: int = 0
     shard_bytes: int = 0
@@ -67,15 +83,19 @@ def _enter(sheet: SourceSheet, receipt: Receipt) -> None:
         for kind, count in receipt.notes["other_records"].items():
             sheet.other_records[kind] = sheet.other_records.get(kind, 0) + count
     if receipt.step == "pack":
-        sheet.padding_tokens += receipt.notes["padding_tokens"]
-        sheet.cut_documents += receipt.notes["cut_documents"]
-        sheet.text_bytes += receipt.notes["text_bytes"]
-        for output in receipt.outputs:
+        for name in PACK_NOTES:
+            setattr(sheet, name, getattr(sheet, name) + receipt.notes.get(name, 0))  # older receipts lack some
+        for output in shards_of(receipt):
             sheet.shards += 1
             sheet.shard_bytes += output.bytes
             sheet.rows += output.detail["rows"]
             stratum = output.name.removeprefix("sequences/")
             sheet.tokens[stratum] = sheet.tokens.get(stratum, 0) + output.detail["tokens"]
+
+
+def shards_of(receipt: Receipt) -> list[Output]:
+    """The sequence shards that a task of *pack* wrote."""
+    return [output for output in receipt.outputs if output.name.startswith("sequences/")]
 
 
 def check_sheet(source: str, steps: Mapping[str, Balance]) -> None:
@@ -118,7 +138,7 @@ def strata_tokens(receipts: Iterable[Receipt]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = defaultdict(lambda: {"rows": 0, "tokens": 0})
     for receipt in receipts:
         if receipt.step == "pack":
-            for output in receipt.outputs:
+            for output in shards_of(receipt):
                 found[output.detail["component"]]["rows"] += output.detail["rows"]
                 found[output.detail["component"]]["tokens"] += output.detail["tokens"]
     return dict(found)

@@ -93,6 +93,7 @@ class Mixture:
         shard_table_path: Parquet file of schema SHARDS, under the run's root.
         shard_table_hash: xxh3-128 (hex) of the file.
         components: sorted by (row weight descending, name).
+        sequence_align: pieces begin at multiples of so many tokens; in the manifest only where it is not 1.
     """
 
     seed: int
@@ -104,6 +105,7 @@ class Mixture:
     shard_table_path: str
     shard_table_hash: str
     components: tuple[Component, ...]
+    sequence_align: int = 1
 
     @classmethod
     def of(cls, *, components: Iterable[Component], **fields: Any) -> "Mixture":
@@ -160,7 +162,8 @@ class Mixture:
             }
             for component, row_weight in zip(self.components, self.row_weights, strict=True)
         ]
-        names = [name for name in self.__dataclass_fields__ if name != "components"]
+        left_out = {"components"} if self.sequence_align != 1 else {"components", "sequence_align"}
+        names = [name for name in self.__dataclass_fields__ if name not in left_out]
         value = {"format": FORMAT, "components": listed, **{name: getattr(self, name) for name in names}}
         return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
@@ -170,7 +173,7 @@ class Mixture:
         value = json.loads(text)
         if value.get("format") != FORMAT:
             raise ValueError(f"mixture format {value.get('format')!r} is not {FORMAT!r}: use the version that wrote it")
-        fields = {name: value[name] for name in cls.__dataclass_fields__ if name != "components"}
+        fields = {name: value[name] for name in cls.__dataclass_fields__ if name in value and name != "components"}
         known = Component.__dataclass_fields__
         components = tuple(Component(**{name: item[name] for name in known}) for item in value["components"])
         mixture = cls(components=components, **fields)

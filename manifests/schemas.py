@@ -134,6 +134,17 @@ SAMPLE = pa.schema(
     ]
 )
 
+# What *pack* left out of a unit, sorted by (part, row); nothing where it left out nothing.
+LEFT_OUT = pa.schema(
+    [
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # "pack.empty" | "pack.longer_than_row"
+        pa.field("text_bytes", pa.int64(), nullable=False),  # after every edit
+        pa.field("tokens", pa.int64(), nullable=False),
+    ]
+)
+
 
 def signature_schema(num_permutations: int) -> pa.Schema:
     """MinHash signatures: `num_permutations` little-endian uint32 minima a document, null where there is no text.

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -36,6 +38,37 @@ def token_dtype(vocab_size: int) -> pa.DataType:
     return pa.uint16() if vocab_size <= 1 << 16 else pa.uint32()
 
 
+def blocks_of(tokens: npt.NDArray[np.int64], align: int) -> npt.NDArray[np.int64]:
+    """How many blocks of `align` tokens hold so many tokens each."""
+    blocks: npt.NDArray[np.int64] = -(-tokens // align)
+    return blocks
+
+
+def places_in_rows(
+    sizes: npt.NDArray[np.int32], row_offsets: npt.NDArray[np.int32] | npt.NDArray[np.int64], align: int
+) -> npt.NDArray[np.int64]:
+    """Where pieces begin in their rows: each after the one before it, at the next multiple of `align`.
+
+    Args:
+        sizes: int32, tokens of each piece, row after row; a shard's column `document_lengths`, flat.
+        row_offsets: [rows+1], first piece of each row, from 0.
+        align: as `SequenceFormat` has it.
+    """
+    ends = np.cumsum(blocks_of(sizes.astype(np.int64), align) * align)
+    begins = np.concatenate([np.zeros(1, np.int64), ends])
+    places: npt.NDArray[np.int64] = begins[:-1] - np.repeat(begins[row_offsets[:-1]], np.diff(row_offsets))
+    return places
+
+
+def not_aligned(length: int, align: int) -> str:
+    """What to say of rows that do not hold whole blocks."""
+    near = sorted({max(1, length // align) * align, -(-length // align) * align})
+    return (
+        f"rows of {length} tokens do not hold whole blocks of align {align}: take a length of "
+        f"{' or '.join(map(str, near))}, or another align"
+    )
+
+
 @dataclass(frozen=True)
 class SequenceFormat:
     """What all shards of a unit and stratum share; stored in each file's schema metadata.
@@ -49,6 +82,7 @@ class SequenceFormat:
         stratum: "train", "validation", …
         unit: the unit's name.
         parts: keys of the parts that `document_parts` indexes.
+        align: pieces begin at multiples of so many tokens, padding between them; 1: a row's tokens are a prefix.
     """
 
     length: int
@@ -59,11 +93,18 @@ class SequenceFormat:
     stratum: str
     unit: str
     parts: tuple[str, ...]
+    align: int = 1
+
+    def __post_init__(self) -> None:
+        if self.align < 1 or self.length % self.align:
+            raise ValueError(not_aligned(self.length, self.align))
 
     @property
     def schema(self) -> pa.Schema:
         """Arrow schema with this format as its metadata (one JSON value under the key `tokenmill`)."""
         value = {"format": FORMAT, **self.__dict__, "parts": list(self.parts)}
+        if self.align == 1:  # said only where rows differ from those of versions that did not know it
+            del value["align"]
         text = json.dumps(value, sort_keys=True, separators=(",", ":"))
         return sequence_schema(self.length, token_dtype(self.vocab_size)).with_metadata({"tokenmill": text})
 
@@ -89,7 +130,8 @@ def write_batches(sink: Any, schema: pa.Schema, batches: Iterable[pa.RecordBatch
         batches: in order; each becomes one message.
 
     Returns:
-        The columns of SHARDS that describe the inside of the file: schema_bytes, rows, tokens, documents, batch_*.
+        The columns of SHARDS that describe the inside of the file: schema_bytes, rows, tokens, documents, batch_*; and
+        footer_hash, xxh3-128 (hex) of what follows the last record batch.
     """
     # Arrow writes the schema together with the first batch; knowing its length tells where that batch begins.
     schema_end = _MAGIC_BYTES + schema.serialize().size
@@ -112,6 +154,7 @@ def write_batches(sink: Any, schema: pa.Schema, batches: Iterable[pa.RecordBatch
             tokens += pc.sum(batch.column("valid")).as_py() or 0
             starts = batch.column("document_starts").flatten()
             documents += pc.sum(pc.equal(starts, 0)).as_py() or 0
+        tee.hasher.reset()
     return {
         "schema_bytes": schema_end,
         "rows": sum(rows),
@@ -121,6 +164,7 @@ def write_batches(sink: Any, schema: pa.Schema, batches: Iterable[pa.RecordBatch
         "batch_lengths": lengths,
         "batch_rows": rows,
         "batch_hashes": hashes,
+        "footer_hash": tee.hasher.hexdigest(),
     }
 
 

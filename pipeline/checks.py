@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import xxhash
 
 from tokenmill.manifests.audit import STEPS, balance_sheet, differences
-from tokenmill.manifests.balance import Balance, Tally, sum_tallies
+from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.manifests.receipts import Output, Receipt, receipts_of
-from tokenmill.manifests.shards import CorruptShardError, check_batch, decode_batch, read_schema
+from tokenmill.manifests.shards import CorruptShardError, check_batch
+from tokenmill.pipeline.packed import count_packed
 from tokenmill.pipeline.removals import FOLDER as REQUESTS
 from tokenmill.pipeline.steps.ingest import ingest_balance
 from tokenmill.pipeline.steps.publish import Published, manifest_receipts, read_version, versions
@@ -22,12 +21,15 @@ from tokenmill.pipeline.tables import open_groups, read_table
 DATA_FOLDERS = tuple(
     [
         *("documents", "lines", "signals", "edits", "decisions", "ledger", "clusters", "takedown", "sequences"),
-        *("tokenizer", "manifests"),
+        *("left_out", "tokenizer", "manifests"),
     ]
 )
 
 #: Files of the rounds of *deduplicate*: no manifest names them, and a run that needs them makes them again.
 ROUNDS_FOLDER = "dedup"
+
+#: What a run keeps beside its data; of these files no manifest names any, or not yet.
+_BESIDE = (ROUNDS_FOLDER, REQUESTS, "logs", "receipts", "skips", "tmp", "tombstones")
 
 
 @dataclass(frozen=True)
@@ -57,22 +59,28 @@ def named_files(storage: Storage, published: Published, receipts: Sequence[Recei
 def verify(storage: Storage, published: Published, quick: bool = False) -> Iterator[tuple[str, Finding | None]]:
     """Check every file of a version; yields (path, what is wrong or None), then the foreign files.
 
+    Every byte is read, and hashed. `quick` reads what is cheap: sizes, manifests, the footers of Parquet files, which
+    must be readable and fit the file, and all of a shard that follows its record batches, which has a hash of its own.
+
     Args:
         storage: the run's folder.
         published: the version.
-        quick: sizes only, nothing is read.
+        quick: read no data.
     """
+    sizes = storage.sizes()
+    tasks = published.value["tasks"]
+    if damaged := _check_file(storage, tasks, None, sizes.get(tasks), quick=False):
+        yield tasks, Finding(tasks, f"{damaged.problem}; nothing else can be checked without it")
+        return
     receipts = receipts_in(storage, published)
     named = named_files(storage, published, receipts)
-    sizes = {path: size for folder in (*DATA_FOLDERS, REQUESTS) for path, size in storage.sizes(folder).items()}
     for path, output in sorted(named.items()):
         yield path, _check_file(storage, path, output, sizes.get(path), quick)
     others = set(versions(storage)) - {published.path}
     for version in sorted(others):
         earlier = read_version(storage, version)
         named |= named_files(storage, earlier, receipts_in(storage, earlier))
-    # a request of a takedown that was stopped waits for the next version
-    for path in sorted(path for path in set(sizes) - set(named) if not path.startswith(f"{REQUESTS}/")):
+    for path in sorted(path for path in set(sizes) - set(named) if path.split("/")[0] not in _BESIDE):
         yield path, Finding(path, "foreign: no published manifest names it (`tokenmill gc` removes what a rerun left)")
 
 
@@ -81,8 +89,8 @@ def _check_file(storage: Storage, path: str, output: Output | None, size: int | 
         return Finding(path, "missing")
     if output is not None and size != output.bytes:
         return Finding(path, f"is {size} bytes; its receipt says {output.bytes}")
-    if quick:
-        return None
+    if quick and (output is not None or path.endswith(".parquet")):
+        return _check_footer(storage, path, output, size)
     with storage.open(path) as file:
         digest = content_hash(file)[1]
     if output is None:
@@ -93,6 +101,23 @@ def _check_file(storage: Storage, path: str, output: Output | None, size: int | 
     if digest == expected:
         return None
     return Finding(path, f"its bytes hash to {digest}; its receipt says {expected}{_bad_batches(storage, output)}")
+
+
+def _check_footer(storage: Storage, path: str, output: Output | None, size: int) -> Finding | None:
+    detail = output.detail if output is not None else {}
+    if "footer_hash" in detail:
+        ends = [at + length for at, length in zip(detail["batch_offsets"], detail["batch_lengths"], strict=True)]
+        begin = max([detail["schema_bytes"], *ends])
+        found = xxhash.xxh3_128_hexdigest(storage.read_range(path, begin, size - begin))
+        if found != detail["footer_hash"]:
+            return Finding(path, f"its footer hashes to {found}; its receipt says {detail['footer_hash']}")
+    elif path.endswith(".parquet"):
+        try:
+            with open_groups(storage, path) as groups:
+                groups.check_places(size)
+        except ValueError as error:
+            return Finding(path, f"its footer is damaged: {error}")
+    return None
 
 
 def _bad_batches(storage: Storage, output: Output) -> str:
@@ -118,11 +143,13 @@ def recount(storage: Storage, published: Published) -> Iterator[tuple[str, list[
             part = by_part.setdefault(receipt.task.split(".")[0], {})
             part |= {output.name: output for output in receipt.outputs}
     for receipt in receipts:
-        counted = _count(storage, receipt, by_part)
+        counted, problems = count_packed(storage, receipt) if receipt.step == "pack" else (None, [])
+        counted = counted or _count(storage, receipt, by_part)
         if counted is not None:
             empty = {step: Balance() for step in STEPS}
             stated = {**empty, receipt.step: receipt.balance}
-            yield f"{receipt.step} of {receipt.task}", differences(stated, {**empty, receipt.step: counted})
+            found = differences(stated, {**empty, receipt.step: counted})
+            yield f"{receipt.step} of {receipt.task}", found + problems
     sheets = balance_sheet(published.value["sources"], receipts)
     stated_sheet = {source: sheet.to_json() for source, sheet in sheets.items()}
     wrong = [] if stated_sheet == published.value["balance"] else ["the sheet is not the sum of its receipts"]
@@ -136,8 +163,6 @@ def _count(storage: Storage, receipt: Receipt, by_part: Mapping[str, Mapping[str
         return _count_select(storage, receipt.output("decisions"), by_part[receipt.task]["signals/hashes"])
     if receipt.step == "deduplicate":
         return _count_ledger(storage, receipt, by_part)
-    if receipt.step == "pack":
-        return _count_sequences(storage, receipt)
     return None
 
 
@@ -180,32 +205,6 @@ def _count_ledger(storage: Storage, receipt: Receipt, by_part: Mapping[str, Mapp
                 else:
                     balance.out += tally
     return balance
-
-
-def _count_sequences(storage: Storage, receipt: Receipt) -> Balance:
-    counted = Tally()
-    for output in receipt.outputs:
-        for batch in read_batches(storage, output):
-            pieces = batch.column("document_starts").flatten()
-            whole = pc.sum(pc.equal(pieces, 0)).as_py() or 0
-            lengths = pc.sum(batch.column("document_lengths").flatten()).as_py() or 0
-            valid = pc.sum(batch.column("valid")).as_py() or 0
-            if lengths != valid:
-                raise CorruptShardError(f"{output.path}: document_lengths sum to {lengths}, valid to {valid}")
-            counted += Tally(documents=whole, tokens=valid)
-    # documents without a token have no row to be found in; that they are as many as stated shows in the sheet, where
-    # pack must take in what deduplicate let out
-    return Balance(sum_tallies([counted, *receipt.balance.dropped.values()]), counted, dict(receipt.balance.dropped))
-
-
-def read_batches(storage: Storage, output: Output) -> Iterator[pa.RecordBatch]:
-    """Record batches of a shard, each checked before it is decoded."""
-    detail: Mapping[str, Any] = output.detail
-    schema = read_schema(storage.read_range(output.path, 0, detail["schema_bytes"]))
-    for index, digest in enumerate(detail["batch_hashes"]):
-        data = storage.read_range(output.path, detail["batch_offsets"][index], detail["batch_lengths"][index])
-        check_batch(data, bytes.fromhex(digest), shard=output.path, batch=index)
-        yield decode_batch(data, schema)
 
 
 def garbage(storage: Storage, keep: Sequence[str]) -> dict[str, int]:

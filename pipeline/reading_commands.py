@@ -161,7 +161,7 @@ def tune(folder: str, settings: tuple[str, ...], as_json: bool) -> None:
 
 @click.command(short_help="Find any changed, missing or foreign file of a run.")
 @click.argument("folder", metavar="RUN")
-@click.option("--quick", is_flag=True, help="Check that every file is there with its size, read nothing.")
+@click.option("--quick", is_flag=True, help="Check sizes, manifests and footers, read no data.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(folder: str, quick: bool, as_json: bool) -> None:
     """Read every file of the run in folder RUN and find any that is changed, missing or foreign."""

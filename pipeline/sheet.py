@@ -84,9 +84,16 @@ def _packed_line(sheet: Mapping[str, Any]) -> str:
     cells = tokens + sheet["padding_tokens"]
     parts = [
         f"{sheet['rows']:,} rows in {sheet['shards']} shards, {sheet['shard_bytes']:,} bytes",
-        f"{100 * sheet['padding_tokens'] / cells:.2f} % padding" if cells else "nothing packed",
-        f"{sheet['cut_documents']:,} documents longer than a row",
+        f"{sheet['padding_tokens']:,} tokens of padding, {100 * sheet['padding_tokens'] / cells:.2f} %"
+        + (f" ({sheet['align_tokens']:,} to align)" if sheet.get("align_tokens") else "")
+        if cells
+        else "nothing packed",
+        f"{sheet['cut_documents']:,} documents cut, of {sheet.get('cut_tokens', 0):,} tokens",
     ]
+    if sheet.get("round_trip_documents"):
+        parts.append(
+            f"{sheet['round_trip_documents']:,} documents decoded, {sheet['round_trip_differing']:,} to another text"
+        )
     if tokens:
         parts.append(f"{sheet['text_bytes'] / tokens:.2f} bytes of text a token")
     if sheet["other_records"]:

@@ -170,9 +170,11 @@ class Draft:
 
     def discard(self) -> None:
         """Drop the draft; after a commit on local disk there is nothing left to drop."""
-        self.file.close()
-        if os.path.exists(self._local):
-            os.unlink(self._local)
+        try:
+            self.file.close()  # on a full disk it tries to write what is left, fails again, and is closed
+        finally:
+            if os.path.exists(self._local):
+                os.unlink(self._local)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

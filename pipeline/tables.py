@@ -132,6 +132,20 @@ class GroupReader:
         """Rows of each row group."""
         return [self._file.metadata.row_group(index).num_rows for index in range(len(self))]
 
+    def check_places(self, file_bytes: int) -> None:
+        """Raise ValueError unless the footer puts all columns' pages into a file of so many bytes."""
+        footer = self._file.metadata
+        chunks = [
+            footer.row_group(group).column(column)
+            for group in range(footer.num_row_groups)
+            for column in range(footer.num_columns)
+        ]
+        with _named(self._storage, self._path):
+            if any(not 4 <= chunk.data_page_offset <= file_bytes - chunk.total_compressed_size for chunk in chunks):
+                raise pa.ArrowInvalid("pages lie outside the file")
+            if sum(self.group_rows) != footer.num_rows:
+                raise pa.ArrowInvalid(f"row groups have {sum(self.group_rows)} rows, the footer says {footer.num_rows}")
+
     def read(self, index: int | range, columns: list[str] | None = None) -> pa.RecordBatch:
         """Row group `index`, or several in a row, as one record batch."""
         groups = [index] if isinstance(index, int) else list(index)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokenmill.filters.urls import url_key
-from tokenmill.manifests.receipts import Output
+from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline.copies import stratum_with_copies
 from tokenmill.pipeline.look import seen_at
@@ -47,6 +47,7 @@ class Fate:
         unit: where it is packed, or would be.
         stratum: of a kept document.
         pieces: where its tokens lie: path of the shard, row, start (first token within the document), tokens.
+        left_out: why *pack* put a kept document in no row: reason, text_bytes, tokens.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Fate:
     unit: str
     stratum: str | None
     pieces: tuple[Mapping[str, Any], ...]
+    left_out: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -127,6 +129,7 @@ def _with_path(batch: pa.RecordBatch, name: str) -> list[int]:
 def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int) -> Fate:
     """What became of one document. Raises ValueError when the part has no such row."""
     seen = seen_at(run, source, part, row)
+    left_out = None
     name = units.unit_of[part]
     unit = units.units[name]
     removal = _row_of(run.storage, unit.ledger, ("removed_part", "removed_row"), part, row)
@@ -138,6 +141,7 @@ def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int
         stratum = read_table(run.storage, decisions.path, ["stratum"]).column(0)[row].as_py()
         stratum = stratum_with_copies(stratum, cluster, run.recipe_file.recipe.strata.copies_bounds)
         if removal is None and takedown is None:
+            left_out = _left_out(run.storage, units.packed[name], part, row)
             shards = [output for output in units.packed[name].outputs if output.name == f"sequences/{stratum}"]
             found = [piece for shard in shards for piece in _pieces(run.storage, shard, part, row)]
             pieces = tuple(sorted(found, key=lambda piece: piece["start"]))
@@ -154,6 +158,7 @@ def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int
         name,
         stratum,
         pieces or (),
+        left_out,
     )
 
 
@@ -172,6 +177,12 @@ def _row_of(
     mine = pc.and_(pc.equal(rows.column(identity[0]), part), pc.equal(rows.column(identity[1]), row))
     found = rows.filter(mine).to_pylist()
     return found[0] if found else None
+
+
+def _left_out(storage: Storage, packed: Receipt, part: str, row: int) -> dict[str, Any] | None:
+    table = next((output for output in packed.outputs if output.name == "left_out"), None)
+    found = _row_of(storage, table, ("part", "row"), part, row)
+    return None if found is None else {name: found[name] for name in ("reason", "text_bytes", "tokens")}
 
 
 def place_of(run: OpenedRun, units: OpenedUnits, part: str, row: int) -> str:
@@ -240,6 +251,8 @@ def _verdict(fate: Fate) -> Iterator[str]:
         )
     if fate.seen.reason is None and fate.removal is None and fate.takedown is None:
         yield f"kept: stratum {fate.stratum}, unit {fate.unit}"
+        if fate.left_out is not None:
+            yield f"  in no row: {fate.left_out['reason']}, {fate.left_out['tokens']:,} tokens"
         for piece in fate.pieces[:_PIECES_SHOWN]:
             yield (
                 f"  tokens {piece['start']:,} … {piece['start'] + piece['tokens'] - 1:,} in row {piece['row']:,} of "

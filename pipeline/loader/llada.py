@@ -5,6 +5,9 @@
 With probability 0.01 a row's length is U{1..L}. The reference draws that once a batch and throws the tail away; here it
 is drawn a row, and the tail stays as a segment of its own with the row's p (or becomes padding, `tail="drop"`). With
 every CE at 1 the expected loss is 1 on rows without padding; a row's Σ w/L has standard deviation √(5.914670/L).
+
+Rows whose pieces were packed at multiples of a block (`sequences: {align: …}`) have padding between them, which
+attention must not reach: there each piece, and each gap, is a segment of its own, with the row's p.
 """
 
 import json
@@ -16,6 +19,7 @@ import numpy.typing as npt
 import xxhash
 
 from tokenmill.pipeline.loader import noise
+from tokenmill.pipeline.loader.reader import Pieces
 
 I64 = npt.NDArray[np.int64]
 
@@ -61,7 +65,7 @@ class Batch:
         loss_weight: float32 [B, L], 1/p where masked, else 0.
         noise_threshold: uint32 [S], P of each segment; p = P / 2^32.
         cu_seqlens: int32 [S + 1], segment borders in the flat batch, 0 … B·L: a row's first tokens, its tail
-            where it was cut, its padding.
+            where it was cut, its padding; in aligned rows each piece and each gap.
         max_seqlen: longest segment.
         position_ids: int64 [B, L], from 0 in each segment.
         rows: int64 [B], global row numbers: what this batch is, for ever, in this plan.
@@ -97,6 +101,7 @@ def noisy_rows(
     params: Llada,
     clean: I64,
     valid: npt.NDArray[np.int32],
+    pieces: Pieces | None,
     rows: I64,
     *,
     noise_seed: int,
@@ -108,7 +113,8 @@ def noisy_rows(
     Args:
         params: the objective.
         clean: int64 [B, L]; dropped tails are overwritten.
-        valid: int32 [B], tokens of each row that are not padding; they come first.
+        valid: int32 [B], tokens of each row that are not padding.
+        pieces: where they stand in aligned rows; None: they come first.
         rows: int64 [B], global row numbers.
         noise_seed: 64-bit.
         mask_token_id: must not occur in `clean`.
@@ -119,15 +125,22 @@ def noisy_rows(
     """
     _refuse_mask_id(clean, rows, mask_token_id)
     size, length = clean.shape
-    cuts = _cuts(params, rows, valid, length, noise_seed)
     ends = valid.astype(np.int64)
+    if pieces is not None:
+        np.maximum.at(ends, pieces.row, pieces.end)
+    cuts = _cuts(params, rows, ends, length, noise_seed)
+    whole_ends = ends
     if padding_id is not None:
         ends, cuts = np.where(cuts > 0, cuts, ends), np.zeros_like(cuts)
     places = np.arange(length)
     maskable = places < ends[:, None]
     if padding_id is not None:
-        clean[(places < valid[:, None]) & ~maskable] = padding_id
-    cu_seqlens, row_of = _segments(cuts, ends, length)
+        clean[(places < whole_ends[:, None]) & ~maskable] = padding_id
+    cu_seqlens = _borders(cuts, ends, length)
+    if pieces is not None:
+        cu_seqlens = _cut_at_pieces(cu_seqlens, pieces, ends, length)
+        _clear_gaps(maskable.reshape(-1), pieces, length)
+    row_of = cu_seqlens[:-1] // length
     drawn = noise.draw(noise_seed, noise.PURPOSE_NOISE_LEVEL, rows, 1)[:, 0]
     noise_threshold = noise.thresholds(drawn, params.epsilon)[row_of]
     noisy, masked, probability, weight = noise.corrupt(
@@ -153,21 +166,35 @@ def noisy_rows(
     }
 
 
-def _cuts(params: Llada, rows: I64, valid: npt.NDArray[np.int32], length: int, noise_seed: int) -> I64:
+def _cuts(params: Llada, rows: I64, ends: I64, length: int, noise_seed: int) -> I64:
     """Where each row is cut: U{1..L} with the given probability; 0 for a row left whole or cut in its padding."""
     drawn = noise.draw(noise_seed, noise.PURPOSE_LENGTH, rows, 2)
     chosen = drawn[:, 0].astype(np.int64) < round(params.random_length_probability * (1 << 32))
     cuts = np.where(chosen, noise.uniform_from_one(drawn[:, 1], length), 0)
-    return np.where(cuts < valid, cuts, 0)
+    return np.where(cuts < ends, cuts, 0)
 
 
-def _segments(cuts: I64, ends: I64, length: int) -> tuple[npt.NDArray[np.int32], I64]:
-    """Segment borders of the flat batch, int32 [S + 1], and each segment's row, int64 [S]."""
+def _borders(cuts: I64, ends: I64, length: int) -> npt.NDArray[np.int32]:
+    """Segment borders of the flat batch, int32 [S + 1]."""
     inside = np.stack([np.zeros_like(cuts), cuts, ends], axis=1)
     is_border = np.stack([np.ones(cuts.size, np.bool_), cuts > 0, (ends > 0) & (ends < length)], axis=1)
     row_of = np.nonzero(is_border)[0]
-    borders = np.append(row_of * length + inside[is_border], cuts.size * length)
-    return borders.astype(np.int32), row_of
+    return np.append(row_of * length + inside[is_border], cuts.size * length).astype(np.int32)
+
+
+def _cut_at_pieces(borders: npt.NDArray[np.int32], pieces: Pieces, ends: I64, length: int) -> npt.NDArray[np.int32]:
+    """The borders, and those of all pieces up to the `ends` of their rows; what lies behind an end is one segment."""
+    row, place = np.tile(pieces.row, 2), np.concatenate([pieces.start, pieces.end])
+    inside = place < ends[row]
+    return np.union1d(borders, (row * length + place)[inside]).astype(np.int32)
+
+
+def _clear_gaps(maskable: npt.NDArray[np.bool_], pieces: Pieces, length: int) -> None:
+    """Take the padding between pieces out of what can be masked, in place; the flat batch."""
+    begins, ends = pieces.row * length + pieces.start, pieces.row * length + pieces.end
+    same_row = pieces.row[1:] == pieces.row[:-1]
+    for start, end in zip(ends[:-1][same_row].tolist(), begins[1:][same_row].tolist(), strict=True):
+        maskable[start:end] = False
 
 
 def _refuse_mask_id(clean: I64, rows: I64, mask_token_id: int) -> None:

@@ -13,14 +13,15 @@ import numpy.typing as npt
 from tokenmill.manifests.mixture import Plan
 from tokenmill.pipeline.loader.llada import Batch
 from tokenmill.pipeline.loader.order import Order, OrderedRows, Places
-from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.reader import Pieces, Reader
 
 I64 = npt.NDArray[np.int64]
 STATE_FORMAT = "tokenmill-loader/1"
 #: Rows whose places are worked out together: `order` is fast in bulk.
 _ROWS_PER_LOOKUP = 8192
-#: (clean int64 [B, L], valid int32 [B], global rows int64 [B]) → the objective's fields of a Batch.
-MakeNoisy = Callable[[I64, npt.NDArray[np.int32], I64], dict[str, Any]]
+#: (clean int64 [B, L], valid int32 [B], pieces of aligned rows, global rows int64 [B]) → the objective's fields of a
+#: Batch.
+MakeNoisy = Callable[[I64, npt.NDArray[np.int32], Pieces | None, I64], dict[str, Any]]
 
 
 class _Wanted(NamedTuple):
@@ -140,13 +141,17 @@ class Loader:
         mixture = self.plan.mixture
         clean = np.empty((wanted.k.size, mixture.sequence_length), np.int64)
         valid = np.empty(wanted.k.size, np.int32)
+        pieces: list[Pieces] = []
         for index, number in enumerate(batches.tolist()):
             stored = self._reader.get(number)
             members = np.flatnonzero(which == index)
             clean[members] = stored.tokens[wanted.places.row[members]]
             valid[members] = stored.valid[wanted.places.row[members]]
+            if mixture.sequence_align > 1:
+                found = stored.pieces(wanted.places.row[members], mixture.sequence_align)
+                pieces.append(found._replace(row=members[found.row]))
         return Batch(
-            **self._make_noisy(clean, valid, wanted.k),
+            **self._make_noisy(clean, valid, _in_order(pieces) if pieces else None, wanted.k),
             rows=wanted.k,
             component=wanted.rows.component,
             component_names=tuple(component.name for component in mixture.components),
@@ -154,3 +159,10 @@ class Loader:
             stored_row=wanted.rows.row,
             state=self._state(wanted.next_row),
         )
+
+
+def _in_order(several: list[Pieces]) -> Pieces:
+    """All of them, by row; those of a row stay in their order."""
+    row, start, end = (np.concatenate(columns) for columns in zip(*several, strict=True))
+    order = np.argsort(row, kind="stable")
+    return Pieces(row[order], start[order], end[order])

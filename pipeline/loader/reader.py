@@ -10,16 +10,31 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tokenmill.manifests.schemas import sequence_schema
-from tokenmill.manifests.shards import CorruptShardError, check_batch, decode_batch, token_dtype
+from tokenmill.manifests.shards import CorruptShardError, check_batch, decode_batch, places_in_rows, token_dtype
 from tokenmill.pipeline.storage import Storage
 
 THREADS = 4
+
+
+class Pieces(NamedTuple):
+    """Where tokens stand in rows: three int64 arrays, one entry a piece of a document, by row and place.
+
+    Attributes:
+        row: the piece's row.
+        start: place of its first token in that row.
+        end: place after its last one.
+    """
+
+    row: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,13 +43,24 @@ class StoredRows:
 
     Attributes:
         tokens: uint16 or uint32 [rows, L], a view of Arrow's buffer.
-        valid: int32 [rows], tokens that are not padding.
+        valid: int32 [rows], tokens that are not padding: the row's first, where pieces are not aligned.
         table: the whole batch, documents included.
     """
 
     tokens: npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
     valid: npt.NDArray[np.int32]
     table: pa.RecordBatch
+
+    def pieces(self, rows: npt.NDArray[np.int64], align: int) -> Pieces:
+        """Where the tokens of some rows stand; `Pieces.row` counts these rows from 0."""
+        column = self.table.column("document_lengths")
+        offsets = column.offsets.to_numpy() - column.offsets[0].as_py()
+        sizes = column.flatten().to_numpy()
+        counts = np.diff(offsets)[rows].astype(np.int64)
+        first = np.repeat(offsets[rows] - (np.cumsum(counts) - counts), counts)
+        chosen = first + np.arange(len(first))
+        start = places_in_rows(sizes, offsets, align)[chosen]
+        return Pieces(np.repeat(np.arange(len(rows)), counts), start, start + sizes[chosen])
 
 
 class Reader:

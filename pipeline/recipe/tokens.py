@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import ByteSize, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from tokenmill.manifests.shards import not_aligned
 from tokenmill.pipeline.recipe.strict import Strict
 
 #: Names of `byte_level.NAMED_PATTERNS`.
@@ -48,4 +49,12 @@ class Sequences(Strict):
 
     length: int = Field(ge=8)
     packing: Literal["best_fit", "concat"] = "best_fit"
+    whole_documents: bool = False
+    align: int = Field(1, ge=1)
     unit_bytes: ByteSize = ByteSize(384 << 20)
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> "Sequences":
+        if self.length % self.align:
+            raise PydanticCustomError("sequences", "{error}", {"error": not_aligned(self.length, self.align)})
+        return self

@@ -6,40 +6,64 @@ and then a unit is packed again when one of its documents came into another rang
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.manifests.balance import Balance, Tally
+from tokenmill.manifests.audit import PACK_NOTES
+from tokenmill.manifests.balance import Balance, Tally, sum_tallies
 from tokenmill.manifests.keyed import key64
 from tokenmill.manifests.receipts import Output, Receipt, Task
+from tokenmill.manifests.schemas import LEFT_OUT
 from tokenmill.manifests.shards import SequenceFormat, write_batches
 from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.copies import NO_CLUSTERS, sizes_by_part, with_copies
 from tokenmill.pipeline.kept import NONE_REMOVED, edit_outputs, kept_documents, removed_rows
 from tokenmill.pipeline.recipe import Recipe
+from tokenmill.pipeline.recipe.tokens import Sequences
 from tokenmill.pipeline.steps.copies import run_copies
 from tokenmill.pipeline.steps.takedown import REASON, run_takedown, standing_hash, standing_rows
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tables import read_table
+from tokenmill.pipeline.tables import read_table, write_table
 from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy, join
-from tokenmill.pipeline.tokens.packing import PackingPolicy, pack
-from tokenmill.pipeline.tokens.rows import pad_id, shard_batches
+from tokenmill.pipeline.tokens.packing import Packing, PackingPolicy, pack
+from tokenmill.pipeline.tokens.round_trip import Decoder, PartRoundTrip
+from tokenmill.pipeline.tokens.rows import fill_of, shard_batches
 from tokenmill.pipeline.units import Unit
 
-VERSION = 1
+VERSION = 2
+I32 = npt.NDArray[np.int32]
 
 
 @dataclass
 class _Stream:
     """Encoded documents of one stratum, in the order of identity."""
 
-    encoded: list[EncodedBatch]
-    part_index: list[npt.NDArray[np.int32]]
-    part_row: list[npt.NDArray[np.int32]]
+    encoded: list[EncodedBatch] = field(default_factory=list)
+    part_index: list[I32] = field(default_factory=list)
+    part_row: list[I32] = field(default_factory=list)
+
+
+@dataclass
+class _Encoded:
+    """The kept documents of a unit as token ids.
+
+    Attributes:
+        streams: by stratum.
+        taken: all of them.
+        left_out: batches of LEFT_OUT: those that are in no stream.
+        round_trip_documents: see `manifests.audit`.
+        round_trip_differing: see `manifests.audit`.
+    """
+
+    streams: dict[str, _Stream] = field(default_factory=lambda: defaultdict(_Stream))
+    taken: Tally = field(default_factory=Tally)
+    left_out: list[pa.RecordBatch] = field(default_factory=list)
+    round_trip_documents: int = 0
+    round_trip_differing: int = 0
 
 
 def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
@@ -53,10 +77,12 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
             inputs[f"{part.key}/{output.name}"] = output.hash
     if takedown is not None and (left_out := standing_hash(takedown)) is not None:
         inputs["takedown"] = left_out
-    policy = PackingPolicy(method=recipe.sequences.packing)
+    policy = PackingPolicy(recipe.sequences.packing, recipe.sequences.align)
     params = {
         "length": recipe.sequences.length,
         "packing": policy.name,
+        "align": policy.align,
+        "whole_documents": recipe.sequences.whole_documents,
         "seed": recipe.seed,
         "tokens": recipe.tokenizer.model_dump(mode="json", exclude={"path", "train"}),
         "edits": order,
@@ -71,48 +97,77 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
 def _pack(
     storage: Storage, recipe: Recipe, unit: Unit, takedown: Output | None, policy: PackingPolicy, key: str
 ) -> Work:
-    encoder = Encoder(storage.read(unit.tokenizer.path), token_policy(recipe))
-    outputs: list[Output] = []
+    tokenizer_json = storage.read(unit.tokenizer.path)
+    encoder = Encoder(tokenizer_json, token_policy(recipe))
     gone = standing_rows(read_table(storage, takedown.path)) if takedown is not None else {}
+    found = _encode(storage, recipe, unit, gone, encoder, Decoder(tokenizer_json, encoder))
+    outputs: list[Output] = []
+    written = Tally()
+    notes = dict.fromkeys(PACK_NOTES, 0)
+    for stratum, stream in sorted(found.streams.items()):
+        shards, packing = _pack_stratum(storage, recipe, unit, encoder, (stratum, stream), policy, key)
+        outputs += shards
+        written += sum_tallies(Tally(out.detail["documents"], 0, out.detail["tokens"]) for out in shards)
+        for name in ("padding_tokens", "align_tokens", "cut_documents", "cut_tokens"):
+            notes[name] += getattr(packing, name)
+    left_out = pa.Table.from_batches(found.left_out, LEFT_OUT)
+    if left_out.num_rows:
+        path = f"left_out/{unit.source}/{unit.name}.{key}.parquet"
+        outputs.append(
+            write_table(storage, "left_out", path, left_out.sort_by([("part", "ascending"), ("row", "ascending")]))
+        )
+    dropped = left_out_tallies(left_out)
+    text_bytes = found.taken.bytes - sum_tallies(dropped.values()).bytes
+    notes["text_bytes"] = text_bytes
+    notes["round_trip_documents"] = found.round_trip_documents
+    notes["round_trip_differing"] = found.round_trip_differing
     balance = _taken_down(sum(map(len, gone.values())))
-    notes = {"padding_tokens": 0, "cut_documents": 0, "text_bytes": 0}
-    streams, notes["text_bytes"] = _encode(storage, recipe, unit, gone, encoder)
-    for stratum, stream in sorted(streams.items()):
-        encoded = join(stream.encoded)
-        stream.encoded.clear()
-        packing = pack(encoded.lengths, recipe.sequences.length, key64("pack", recipe.seed, unit.name, stratum), policy)
-        sequences = SequenceFormat(
-            recipe.sequences.length,
-            encoder.vocab_size,
-            encoder.hash,
-            encoder.special_ids,
-            policy.name,
-            stratum,
-            unit.name,
-            tuple(part.key for part in unit.parts),
-        )
-        shards = shard_batches(
-            encoded,
-            packing,
-            np.concatenate(stream.part_index),
-            np.concatenate(stream.part_row),
-            sequences,
-            pad_id(encoder.special_ids),
-        )
-        for index, batches in enumerate(shards):
-            path = f"sequences/{unit.source}/{_folder(stratum)}/{unit.name}.{key}-{index:05d}.arrow"
-            outputs.append(_write_shard(storage, unit, stratum, path, sequences.schema, batches))
-        taken = Tally(documents=len(encoded.lengths), tokens=len(encoded.tokens))
-        written = Tally(
-            documents=sum(out.detail["documents"] for out in outputs if out.name == f"sequences/{stratum}"),
-            tokens=sum(out.detail["tokens"] for out in outputs if out.name == f"sequences/{stratum}"),
-        )
-        # without BOS and EOS an empty text has no token, and so no place in a row
-        empty = {"pack.empty": Tally(documents=packing.empty_documents)} if packing.empty_documents else {}
-        balance += Balance(taken, written, empty)
-        notes["padding_tokens"] += packing.padding_tokens
-        notes["cut_documents"] += packing.cut_documents
+    balance += Balance(found.taken, written + Tally(bytes=text_bytes), dropped)
     return Work(tuple(outputs), balance, notes)
+
+
+def _pack_stratum(
+    storage: Storage,
+    recipe: Recipe,
+    unit: Unit,
+    encoder: Encoder,
+    named: tuple[str, _Stream],
+    policy: PackingPolicy,
+    key: str,
+) -> tuple[list[Output], Packing]:
+    """Pack one stratum's documents and write their shards; the stream is used up."""
+    stratum, stream = named
+    encoded = join(stream.encoded)
+    stream.encoded.clear()
+    packing = pack(encoded.lengths, recipe.sequences.length, key64("pack", recipe.seed, unit.name, stratum), policy)
+    sequences = SequenceFormat(
+        recipe.sequences.length,
+        encoder.vocab_size,
+        encoder.hash,
+        encoder.special_ids,
+        policy.name,
+        stratum,
+        unit.name,
+        tuple(part.key for part in unit.parts),
+        policy.align,
+    )
+    shards = shard_batches(
+        encoded,
+        packing,
+        np.concatenate(stream.part_index),
+        np.concatenate(stream.part_row),
+        sequences,
+        fill_of(encoder.special_ids, encoder.policy),
+    )
+    paths = [
+        f"sequences/{unit.source}/{_folder(stratum)}/{unit.name}.{key}-{index:05d}.arrow"
+        for index in range(len(shards))
+    ]
+    written = [
+        _write_shard(storage, unit, stratum, path, sequences.schema, batches)
+        for path, batches in zip(paths, shards, strict=True)
+    ]
+    return written, packing
 
 
 def _folder(stratum: str) -> str:
@@ -132,32 +187,76 @@ def token_policy(recipe: Recipe) -> TokenizerPolicy:
     return TokenizerPolicy(tokens.bos, tokens.eos, tokens.pad, tokens.mask, tokens.prepend_bos, tokens.append_eos)
 
 
+def left_out_tallies(left_out: pa.Table) -> dict[str, Tally]:
+    """Documents, bytes and tokens of a LEFT_OUT table, by reason."""
+    sums = left_out.group_by("reason").aggregate([([], "count_all"), ("text_bytes", "sum"), ("tokens", "sum")])
+    return {
+        row["reason"]: Tally(row["count_all"], row["text_bytes_sum"], row["tokens_sum"]) for row in sums.to_pylist()
+    }
+
+
 def _encode(
-    storage: Storage, recipe: Recipe, unit: Unit, taken: Mapping[str, npt.NDArray[np.int32]], encoder: Encoder
-) -> tuple[dict[str, _Stream], int]:
-    """Token ids by stratum, and the bytes of text they came from. Text is read once and not kept."""
-    streams: dict[str, _Stream] = defaultdict(lambda: _Stream([], [], []))
+    storage: Storage,
+    recipe: Recipe,
+    unit: Unit,
+    taken: Mapping[str, I32],
+    encoder: Encoder,
+    decoder: Decoder,
+) -> _Encoded:
+    """Token ids by stratum. Text is read once and not kept."""
+    found = _Encoded()
     removed = removed_rows(read_table(storage, unit.ledger.path))
     order = [entry.group for entry in recipe.source(unit.source).filters]
     bounds = recipe.strata.copies_bounds
     clusters = sizes_by_part(read_table(storage, unit.clusters.path)) if bounds and unit.clusters else {}
-    text_bytes = 0
     for index, part in enumerate(unit.parts):
         tables = unit.tables[part.key]
         gone = np.union1d(removed.get(part.key, NONE_REMOVED), taken.get(part.key, NONE_REMOVED))
+        round_trip = PartRoundTrip(decoder, part.key)
         for batch in kept_documents(storage, tables, edit_outputs(tables, order), gone):
-            text_bytes += pc.sum(pc.binary_length(batch.texts)).as_py()
             strata = batch.strata
             if bounds is not None:
                 strata = with_copies(strata, clusters.get(part.key, NO_CLUSTERS).of_rows(batch.rows), bounds)
             names = np.array(strata.to_pylist(), object)
             for stratum in sorted(set(names)):
                 inside = np.flatnonzero(names == stratum)
-                stream = streams[stratum]
-                stream.encoded.append(encoder.encode(batch.texts.take(pa.array(inside))))
-                stream.part_index.append(np.full(len(inside), index, np.int32))
-                stream.part_row.append(batch.rows[inside])
-    return dict(streams), text_bytes
+                texts = batch.texts.take(pa.array(inside))
+                encoded = encoder.encode(texts)
+                round_trip.check(batch.rows[inside], texts, encoded)
+                _enter(found, recipe.sequences, stratum, (index, part.key), (batch.rows[inside], texts, encoded))
+        found.round_trip_documents += round_trip.documents
+        found.round_trip_differing += round_trip.differing
+    return found
+
+
+def _enter(
+    found: _Encoded,
+    sequences: Sequences,
+    stratum: str,
+    part: tuple[int, str],
+    documents: tuple[I32, pa.LargeStringArray, EncodedBatch],
+) -> None:
+    """Add documents of one part to their stratum's stream, or to what is left out."""
+    rows, texts, encoded = documents
+    lengths, sizes = encoded.lengths, np.asarray(pc.binary_length(texts)).astype(np.int64)
+    found.taken += Tally(len(rows), int(sizes.sum()), int(lengths.sum()))
+    # without BOS and EOS an empty text has no token, and so no place in a row
+    reasons = np.where(lengths == 0, "pack.empty", "")
+    if sequences.whole_documents:
+        reasons = np.where(lengths > sequences.length, "pack.longer_than_row", reasons)
+    out = reasons != ""
+    if out.any():
+        columns = [[part[1]] * int(out.sum()), rows[out], reasons[out].tolist(), sizes[out], lengths[out]]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, LEFT_OUT, strict=True)]
+        found.left_out.append(pa.RecordBatch.from_arrays(arrays, schema=LEFT_OUT))
+        kept = encoded.tokens[np.repeat(~out, lengths)]
+        encoded = EncodedBatch(kept, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[~out])]))
+        rows = rows[~out]
+    if len(rows):
+        stream = found.streams[stratum]
+        stream.encoded.append(encoded)
+        stream.part_index.append(np.full(len(rows), part[0], np.int32))
+        stream.part_row.append(rows)
 
 
 def _write_shard(

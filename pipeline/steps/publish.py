@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 import tokenmill
-from tokenmill.manifests.audit import balance_sheet, strata_tokens
+from tokenmill.manifests.audit import balance_sheet, shards_of, strata_tokens
 from tokenmill.manifests.mixture import Component, Mixture, compile_plan
 from tokenmill.manifests.receipts import Output, Receipt, canonical_json, hash_json, library_versions, receipt_table
 from tokenmill.manifests.shards import shard_table
@@ -75,7 +75,7 @@ def publish(
     unique = list({receipt.path: receipt for receipt in receipts}.values())
     sheets = balance_sheet([source.name for source in recipe.sources], unique)
     shards = shard_table(
-        [_shard_row(output) for receipt in unique if receipt.step == "pack" for output in receipt.outputs]
+        [_shard_row(output) for receipt in unique if receipt.step == "pack" for output in shards_of(receipt)]
     )
     tokenizer = next(receipt for receipt in unique if receipt.step == "tokenizer").outputs[0]
     shard_output = _named_table(storage, "shards", shards)
@@ -127,6 +127,7 @@ def _mixture(
     mixture = Mixture.of(
         seed=recipe.seed,
         sequence_length=recipe.sequences.length,
+        sequence_align=recipe.sequences.align,
         vocab_size=encoder.vocab_size,
         tokenizer_path=tokenizer.path,
         tokenizer_hash=encoder.hash,

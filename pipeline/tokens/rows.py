@@ -6,14 +6,15 @@ one batch (2 MiB of uint32 tokens, or one row of a longer L).
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from tokenmill.manifests.shards import SequenceFormat, rows_per_batch
-from tokenmill.pipeline.tokens.encode import EncodedBatch, Tokens
+from tokenmill.manifests.shards import SequenceFormat, places_in_rows, rows_per_batch
+from tokenmill.pipeline.tokens.encode import EncodedBatch, TokenizerPolicy, Tokens
 from tokenmill.pipeline.tokens.packing import Packing
 
 I32 = npt.NDArray[np.int32]
@@ -24,9 +25,26 @@ I64 = npt.NDArray[np.int64]
 SHARD_TOKENS = 1 << 26
 
 
+class Fill(NamedTuple):
+    """What rows hold beside text: ids of padding, and of what every document begins and ends with; -1 for nothing."""
+
+    pad: int
+    bos: int = -1
+    eos: int = -1
+
+
 def pad_id(special_ids: Mapping[str, int]) -> int:
     """Id that fills rows: pad, else eos, else 0."""
     return next((special_ids[name] for name in ("pad", "eos") if special_ids[name] >= 0), 0)
+
+
+def fill_of(special_ids: Mapping[str, int], policy: TokenizerPolicy) -> Fill:
+    """What rows hold under a tokenizer's policy."""
+    return Fill(
+        pad_id(special_ids),
+        special_ids["bos"] if policy.prepend_bos else -1,
+        special_ids["eos"] if policy.append_eos else -1,
+    )
 
 
 def sequence_batches(
@@ -35,10 +53,10 @@ def sequence_batches(
     part_index: I32,
     part_row: I32,
     format: SequenceFormat,
-    pad_id: int,
+    fill: Fill,
     rows: range | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Record batches of `format.schema`, rows in the packing's order.
+    """Record batches of `format.schema`, rows in the packing's order; what each row holds is checked.
 
     Args:
         encoded: token ids of n documents, of the format's dtype.
@@ -46,18 +64,20 @@ def sequence_batches(
         part_index: int32[n], which of `format.parts` each document is in.
         part_row: int32[n], its row there.
         format: L, vocabulary, parts and the rest of the metadata.
-        pad_id: fills rows; not the mask.
+        fill: padding, not the mask; bos and eos as the tokenizer's policy puts them around documents.
         rows: consecutive rows of the packing to take; all by default.
 
     Raises:
-        ValueError: the arguments do not belong together; raised by the call, before the first batch.
+        ValueError: the arguments do not belong together; raised by the call, before the first batch. Or a row holds
+            bos, eos, pad or mask where none is due, or lacks one; raised with its batch.
     """
-    _check(encoded, packing, part_index, part_row, format, pad_id)
+    _check(encoded, packing, part_index, part_row, format, fill)
     chosen = range(packing.num_rows) if rows is None else rows
-    step, schema = rows_per_batch(format.length), format.schema
+    step = rows_per_batch(format.length)
     return (
-        _batch(encoded, packing, (part_index, part_row), schema, pad_id, range(first, min(first + step, chosen.stop)))
+        _batch(encoded, packing, (part_index, part_row), format, fill, range(first, last))
         for first in range(chosen.start, chosen.stop, step)
+        for last in (min(first + step, chosen.stop),)
     )
 
 
@@ -76,17 +96,17 @@ def shard_batches(
     part_index: I32,
     part_row: I32,
     format: SequenceFormat,
-    pad_id: int,
+    fill: Fill,
 ) -> list[Iterator[pa.RecordBatch]]:
     """`sequence_batches` of each shard in turn; nothing is gathered before an iterator is read."""
     return [
-        sequence_batches(encoded, packing, part_index, part_row, format, pad_id, rows)
+        sequence_batches(encoded, packing, part_index, part_row, format, fill, rows)
         for rows in shard_rows(packing.num_rows, format.length)
     ]
 
 
 def _check(
-    encoded: EncodedBatch, packing: Packing, part_index: I32, part_row: I32, format: SequenceFormat, pad_id: int
+    encoded: EncodedBatch, packing: Packing, part_index: I32, part_row: I32, format: SequenceFormat, fill: Fill
 ) -> None:
     dtype = format.schema.field("tokens").type.value_type.to_pandas_dtype()
     documents = len(encoded.offsets) - 1
@@ -97,6 +117,8 @@ def _check(
         )
     if packing.length != format.length:
         raise ValueError(f"packed into rows of {packing.length} tokens, but the format says L = {format.length}")
+    if packing.align != format.align:
+        raise ValueError(f"packed with align {packing.align}, but the format says {format.align}")
     if not len(part_index) == len(part_row) == documents:
         raise ValueError(f"{documents} documents, but {len(part_index)} part indices and {len(part_row)} rows")
     if int(packing.piece_length.sum(dtype=np.int64)) != len(encoded.tokens):
@@ -108,9 +130,9 @@ def _check(
         raise ValueError(f"part indices run to {part_index.max()}, but the format names {len(format.parts)} parts")
     if len(packing.piece_start) and packing.piece_start.max() >= 1 << 31:
         raise ValueError("a piece starts beyond 2^31 tokens of its document, more than `document_starts` can say")
-    if pad_id == format.special_ids["mask"] or not 0 <= pad_id < format.vocab_size:
+    if fill.pad == format.special_ids["mask"] or not 0 <= fill.pad < format.vocab_size:
         raise ValueError(
-            f"pad id {pad_id} is the mask or outside the vocabulary: name a pad or eos token in the policy"
+            f"pad id {fill.pad} is the mask or outside the vocabulary: name a pad or eos token in the policy"
         )
 
 
@@ -118,8 +140,8 @@ def _batch(
     encoded: EncodedBatch,
     packing: Packing,
     place: tuple[I32, I32],
-    schema: pa.Schema,
-    pad_id: int,
+    format: SequenceFormat,
+    fill: Fill,
     rows: range,
 ) -> pa.RecordBatch:
     offsets = packing.row_offsets[rows.start : rows.stop + 1]
@@ -127,7 +149,13 @@ def _batch(
     document, start = packing.piece_document[pieces], packing.piece_start[pieces]
     size = packing.piece_length[pieces]
     list_offsets = pa.array((offsets - offsets[0]).astype(np.int32))
-    tokens = _gather(encoded, document, start, size, offsets - offsets[0], packing.length, pad_id)
+    at = places_in_rows(size, offsets - offsets[0], packing.align)
+    at += np.repeat(np.arange(len(rows)) * packing.length, np.diff(offsets))
+    tokens = np.full(len(rows) * packing.length, fill.pad, dtype=encoded.tokens.dtype)
+    _gather_kernel(encoded.tokens, encoded.offsets[document] + start, size, at, tokens)
+    is_last = encoded.offsets[document] + start + size == encoded.offsets[document + 1]
+    padding = len(tokens) - int(size.sum(dtype=np.int64))
+    _check_control(tokens, at[start == 0], (at + size - 1)[is_last], padding, format, fill)
     valid = np.add.reduceat(size, offsets[:-1] - offsets[0], dtype=np.int32)
     values: dict[str, I32 | I64] = {
         "document_lengths": size,
@@ -135,6 +163,7 @@ def _batch(
         "document_rows": place[1][document],
         "document_starts": start,
     }
+    schema = format.schema
     columns = [pa.FixedSizeListArray.from_arrays(pa.array(tokens), type=schema.field("tokens").type)]
     for name, value in values.items():
         items = pa.array(value.astype(np.int32, copy=False))
@@ -143,21 +172,33 @@ def _batch(
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _gather(
-    encoded: EncodedBatch, document: I64, start: I64, size: I32, row_offsets: I64, length: int, pad_id: int
-) -> Tokens:
-    """Flat tokens of rows: pieces in order, then padding. `row_offsets`, int64[rows+1], count the given pieces."""
-    out = np.full((len(row_offsets) - 1) * length, pad_id, dtype=encoded.tokens.dtype)
-    _gather_kernel(encoded.tokens, encoded.offsets[document] + start, size, row_offsets, length, out)
-    return out
+def _check_control(tokens: Tokens, first: I64, last: I64, padding: int, format: SequenceFormat, fill: Fill) -> None:
+    """Raise unless bos and eos stand where documents begin and end, `first` and `last`, and no control id elsewhere.
+
+    Every place due is looked at and every id counted: when there are as many as are due, no other is left.
+    """
+    for name, token, places in (("bos", fill.bos, first), ("eos", fill.eos, last)):
+        if token >= 0 and np.any(tokens[places] != token):
+            wrong = int(places[np.flatnonzero(tokens[places] != token)[0]])
+            raise ValueError(f"{_where(wrong, format)}: token {tokens[wrong]} stands where {name} {token} is due")
+    for name, token in format.special_ids.items():
+        due = len(first) * (token == fill.bos) + len(last) * (token == fill.eos) + padding * (token == fill.pad)
+        found = int(np.count_nonzero(tokens == token)) if token >= 0 else due
+        if found != due:
+            raise ValueError(
+                f"{_where(int(np.flatnonzero(tokens == token)[0]) if found else 0, format)} and after: {name} {token} "
+                f"stands {found} times in the rows of a record batch, {due} are due; a text produced it, or was changed"
+            )
+
+
+def _where(place: int, format: SequenceFormat) -> str:
+    """A place in the flat tokens of a batch, for people."""
+    return f"unit {format.unit}, stratum {format.stratum}, row {place // format.length} of a batch"
 
 
 @njit(nogil=True, cache=True)
-def _gather_kernel(tokens, begin, size, row_offsets, length, out):  # type: ignore[no-untyped-def]
-    for row in range(len(row_offsets) - 1):
-        at = row * length
-        for piece in range(row_offsets[row], row_offsets[row + 1]):
-            source, target = tokens[begin[piece] :], out[at : at + size[piece]]
-            for k in range(len(target)):  # an assignment of slices takes seconds to compile
-                target[k] = source[k]
-            at += size[piece]
+def _gather_kernel(tokens, begin, size, target, out):  # type: ignore[no-untyped-def]
+    for piece in range(len(size)):
+        source, place = tokens[begin[piece] :], out[target[piece] : target[piece] + size[piece]]
+        for k in range(len(place)):  # an assignment of slices takes seconds to compile
+            place[k] = source[k]

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,16 +11,66 @@ from hypothesis import strategies as st
 
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.llada import Llada, noisy_rows
+from tokenmill.pipeline.loader.reader import Pieces
 
 MASK, PAD = 2, 0
 
 
-def made(params: Llada, valid, rows, length: int, seed: int = 3, clean=None) -> dict:
+def made(params: Llada, valid, rows, length: int, seed: int = 3, clean=None, pieces=None) -> dict:
     valid, rows = np.array(valid, np.int32), np.array(rows, np.int64)
     if clean is None:
         clean = np.where(np.arange(length) < valid[:, None], 3 + np.arange(length), PAD).astype(np.int64)
     padding_id = PAD if params.tail == "drop" else None
-    return noisy_rows(params, clean, valid, rows, noise_seed=seed, mask_token_id=MASK, padding_id=padding_id)
+    return noisy_rows(params, clean, valid, pieces, rows, noise_seed=seed, mask_token_id=MASK, padding_id=padding_id)
+
+
+def slow_batch_of_aligned_rows(params: Llada, pieces: list[list[tuple[int, int]]], rows, length: int, seed: int):
+    """Every place of the flat batch: (segment, can be masked), pieces of a row as (start, end)."""
+    places = []
+    for row, (number, spans) in enumerate(zip(rows, pieces, strict=True)):
+        chosen, drawn = (int(x) for x in noise.draw(seed, noise.PURPOSE_LENGTH, np.array([number]), 2)[0])
+        cut = 1 + (drawn * length >> 32) if chosen < round(params.random_length_probability * 2**32) else length
+        end = spans[-1][1]
+        dropped = cut if params.tail == "drop" and cut < end else length
+        for at in range(length):
+            holders = [span for span in spans if span[0] <= at < span[1]]
+            gap = sum(span[1] <= at for span in spans)
+            what = ("piece", holders[0]) if holders else ("gap", gap)
+            half = at >= cut if cut < end and at < end else None
+            if at >= dropped:
+                what, half, holders = ("gap", "end"), None, []
+            if at >= end:
+                half = None
+            places.append(((row, what, half), bool(holders)))
+    return places
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(["segment", "drop"]), st.integers(0, 2**64 - 1))
+def test_pieces_and_gaps_of_aligned_rows_are_segments(data, tail, seed):
+    align, blocks, size = data.draw(st.integers(2, 5)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
+    length, rows, spans = align * blocks, data.draw(st.lists(st.integers(0, 2**40), min_size=size, max_size=size)), []
+    for _ in range(size):
+        at, row = 0, []
+        while at < length and (not row or data.draw(st.booleans())):
+            end = data.draw(st.integers(at + 1, length))
+            row.append((at, end))
+            at = -(-end // align) * align
+        spans.append(row)
+    flat = [(row, start, end) for row, some in enumerate(spans) for start, end in some]
+    pieces = Pieces(*(np.array(column, np.int64) for column in zip(*flat, strict=True)))
+    params = Llada(random_length_probability=0.5, tail=tail)
+    clean = np.full((size, length), 7, np.int64)
+    valid = [sum(end - start for start, end in row) for row in spans]
+    batch = made(params, valid, rows, length, seed, clean=clean, pieces=pieces)
+    slow = slow_batch_of_aligned_rows(params, spans, rows, length, seed)
+    borders = [0] + [i for i in range(1, len(slow)) if slow[i][0] != slow[i - 1][0]] + [len(slow)]
+    assert batch["cu_seqlens"].tolist() == borders
+    assert batch["maskable"].ravel().tolist() == [maskable for _, maskable in slow]
+    assert batch["position_ids"].ravel().tolist() == [i for a, b in pairwise(borders) for i in range(b - a)]
+    assert len(batch["noise_threshold"]) == len(borders) - 1
+    assert not (batch["masked"] & ~batch["maskable"]).any()
+    assert batch["max_seqlen"] == max(b - a for a, b in pairwise(borders))
 
 
 def slow_segments(params: Llada, valid: list[int], rows: list[int], length: int, seed: int):

@@ -14,16 +14,17 @@ from tokenmill.manifests.shards import SequenceFormat, check_batch, decode_batch
 from tokenmill.pipeline.tokens import rows as rows_module
 from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy
 from tokenmill.pipeline.tokens.packing import PackingPolicy, pack
-from tokenmill.pipeline.tokens.rows import pad_id, sequence_batches, shard_batches, shard_rows
+from tokenmill.pipeline.tokens.rows import Fill, fill_of, pad_id, sequence_batches, shard_batches, shard_rows
 from tokenmill.pipeline.tokens.train import train_tokenizer
 
 PARTS = ("part-a", "part-b", "part-c")
 CONCAT = PackingPolicy("concat")
+FILL = Fill(2)
 
 
-def format_of(length: int, vocab_size: int = 1000, **special: int) -> SequenceFormat:
+def format_of(length: int, vocab_size: int = 1000, align: int = 1, **special: int) -> SequenceFormat:
     ids = {"bos": -1, "eos": 1, "pad": 2, "mask": 3} | special
-    return SequenceFormat(length, vocab_size, "0" * 32, ids, "best_fit/1", "train", "unit", PARTS)
+    return SequenceFormat(length, vocab_size, "0" * 32, ids, "best_fit/1", "train", "unit", PARTS, align)
 
 
 def encoded_of(lengths: list[int], dtype: Any = np.uint16) -> EncodedBatch:
@@ -38,18 +39,23 @@ def places(count: int) -> tuple[np.ndarray, np.ndarray]:
     return (index % 3).astype(np.int32), (index // 3 * 5).astype(np.int32)
 
 
-def documents_of(batches: list[pa.RecordBatch], length: int, pad: int) -> dict[tuple[int, int], list[int]]:
+def documents_of(
+    batches: list[pa.RecordBatch], length: int, pad: int, align: int = 1
+) -> dict[tuple[int, int], list[int]]:
     """Every document's tokens by (part, row), put together from its pieces; padding is checked on the way."""
     pieces: dict[tuple[int, int], list[tuple[int, list[int]]]] = {}
     for row in (row for batch in batches for row in batch.to_pylist()):
         assert len(row["tokens"]) == length
         assert row["valid"] == sum(row["document_lengths"])
-        assert row["tokens"][row["valid"] :] == [pad] * (length - row["valid"])
         at = 0
         columns = [row[f"document_{name}"] for name in ("parts", "rows", "starts", "lengths")]
         for part, number, start, size in zip(*columns, strict=True):
+            while at % align:
+                assert row["tokens"][at] == pad
+                at += 1
             pieces.setdefault((part, number), []).append((start, row["tokens"][at : at + size]))
             at += size
+        assert row["tokens"][at:] == [pad] * (length - at)
     documents = {}
     for place, found in pieces.items():
         tokens: list[int] = []
@@ -80,16 +86,16 @@ def test_text_to_shard_and_back(policy: PackingPolicy, dtype: Any, monkeypatch: 
     format = SequenceFormat(64, vocab_size, encoder.hash, encoder.special_ids, policy.name, "train", "unit-0", PARTS)
     packing = pack(encoded.lengths, 64, 9, policy)
     part, row = places(len(texts))
-    pad = pad_id(encoder.special_ids)
+    fill = fill_of(encoder.special_ids, encoder.policy)
     sink = io.BytesIO()
-    noted = shards.write_batches(sink, format.schema, sequence_batches(encoded, packing, part, row, format, pad))
+    noted = shards.write_batches(sink, format.schema, sequence_batches(encoded, packing, part, row, format, fill))
     data = sink.getvalue()
 
     expected = expected_of(encoded, part, row)
     with pa.ipc.open_file(pa.BufferReader(data)) as reader:
         assert SequenceFormat.of(reader.schema) == format
         whole = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    assert documents_of(whole, 64, pad) == expected
+    assert documents_of(whole, 64, fill.pad) == expected
     assert [batch.num_rows for batch in whole] == noted["batch_rows"]
     assert noted["batch_rows"][:-1] == [4] * (len(whole) - 1)
 
@@ -99,7 +105,7 @@ def test_text_to_shard_and_back(policy: PackingPolicy, dtype: Any, monkeypatch: 
         message = data[offset : offset + size]
         check_batch(message, noted["batch_hashes"][i], shard="s", batch=i)
         one_by_one.append(decode_batch(message, schema))
-    assert documents_of(one_by_one, 64, pad) == expected
+    assert documents_of(one_by_one, 64, fill.pad) == expected
     for batch in one_by_one:
         batch.validate(full=True)
         assert encoder.special_ids["mask"] not in batch["tokens"].flatten().to_pylist()
@@ -113,18 +119,66 @@ def test_text_to_shard_and_back(policy: PackingPolicy, dtype: Any, monkeypatch: 
 def test_every_document_comes_back(lengths: list[int], length: int, policy: PackingPolicy):
     encoded, (part, row) = encoded_of(lengths), places(len(lengths))
     packing = pack(encoded.lengths, length, 3, policy)
-    batches = list(sequence_batches(encoded, packing, part, row, format_of(length), 2))
+    batches = list(sequence_batches(encoded, packing, part, row, format_of(length), FILL))
     assert documents_of(batches, length, 2) == expected_of(encoded, part, row)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 50), max_size=40),
+    st.integers(1, 6),
+    st.integers(1, 8),
+    st.sampled_from(["best_fit", "concat"]),
+)
+def test_every_document_comes_back_from_aligned_rows(lengths: list[int], blocks: int, align: int, method: str):
+    encoded, (part, row) = encoded_of(lengths), places(len(lengths))
+    packing = pack(encoded.lengths, blocks * align, 3, PackingPolicy(method, align))
+    batches = list(sequence_batches(encoded, packing, part, row, format_of(blocks * align, align=align), FILL))
+    assert documents_of(batches, blocks * align, 2, align) == expected_of(encoded, part, row)
+
+
+def test_control_ids_stand_where_they_are_due_or_the_batch_is_refused():
+    lengths = [7, 3, 30, 5, 9]
+    clean, (part, row) = encoded_of(lengths), places(5)
+    format = format_of(10, bos=0)
+
+    def batches_of(places_of: dict[int, int], fill: Fill) -> list[pa.RecordBatch]:
+        tokens = clean.tokens.copy()
+        tokens[list(places_of)] = list(places_of.values())
+        packing = pack(clean.lengths, 10, 3)
+        return list(sequence_batches(EncodedBatch(tokens, clean.offsets), packing, part, row, format, fill))
+
+    ends = {int(end) - 1: 1 for end in clean.offsets[1:]}
+    starts = {int(start): 0 for start in clean.offsets[:-1]}
+    assert batches_of({}, Fill(2))
+    assert batches_of(ends, Fill(2, eos=1))
+    assert batches_of(ends | starts, Fill(2, bos=0, eos=1))
+    assert batches_of(ends, Fill(1, eos=1))  # padding with eos
+    for wrong, fill, message in (
+        ({}, Fill(2, eos=1), "stands where eos 1 is due"),
+        (
+            {**ends, 39: 44},
+            Fill(2, eos=1),
+            r"unit unit, stratum train, row \d+ of a batch: token 44 stands where eos 1",
+        ),
+        (ends, Fill(2, bos=0, eos=1), "stands where bos 0 is due"),
+        ({**ends, 12: 1}, Fill(2, eos=1), "eos 1 stands 6 times in the rows of a record batch, 5 are due"),
+        ({20: 3}, Fill(2), "mask 3 stands 1 times"),
+        ({20: 2}, Fill(2), "pad 2 stands"),
+        ({20: 0}, Fill(2), "bos 0 stands 1 times in the rows of a record batch, 0 are due"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            batches_of(wrong, fill)
 
 
 def test_rows_of_a_batch_are_slices_of_all():
     encoded, (part, row) = encoded_of([7, 3, 30, 5, 9, 9, 1, 12]), places(8)
     packing = pack(encoded.lengths, 10, 3)
     format = format_of(10)
-    whole = pa.Table.from_batches(sequence_batches(encoded, packing, part, row, format, 2))
-    some = pa.Table.from_batches(sequence_batches(encoded, packing, part, row, format, 2, range(2, 5)))
+    whole = pa.Table.from_batches(sequence_batches(encoded, packing, part, row, format, FILL))
+    some = pa.Table.from_batches(sequence_batches(encoded, packing, part, row, format, FILL, range(2, 5)))
     assert some.to_pylist() == whole.slice(2, 3).to_pylist()
-    assert list(sequence_batches(encoded, packing, part, row, format, 2, range(0))) == []
+    assert list(sequence_batches(encoded, packing, part, row, format, FILL, range(0))) == []
 
 
 def test_shards_cover_all_rows_in_whole_batches_of_even_number(monkeypatch: pytest.MonkeyPatch):
@@ -143,7 +197,7 @@ def test_shards_cover_all_rows_in_whole_batches_of_even_number(monkeypatch: pyte
 
     encoded, (part, row) = encoded_of([7] * 50), places(50)
     packing = pack(encoded.lengths, 10, 3)
-    arguments = (encoded, packing, part, row, format_of(10), 2)
+    arguments = (encoded, packing, part, row, format_of(10), FILL)
     per_shard = [list(batches) for batches in reversed(shard_batches(*arguments))][::-1]
     assert [sum(batch.num_rows for batch in batches) for batches in per_shard] == [12, 12, 12, 14]
     flat = pa.Table.from_batches([batch for batches in per_shard for batch in batches])
@@ -169,15 +223,16 @@ def test_arguments_that_do_not_belong_together_are_refused_before_the_first_batc
     packing, format = pack(encoded.lengths, 8, 1), format_of(8)
     refused = [
         (
-            (encoded, packing, part, row, format_of(8, vocab_size=70_000), 2),
+            (encoded, packing, part, row, format_of(8, vocab_size=70_000), FILL),
             "tokens are uint16, but a vocabulary of 70000",
         ),
-        ((encoded, packing, part, row, format_of(16), 2), "rows of 8 tokens, but the format says L = 16"),
-        ((encoded, packing, part[:1], row, format, 2), "2 documents, but 1 part indices and 2 rows"),
-        ((encoded_of([4, 6]), packing, part, row, format, 2), "packing holds 9 tokens, the documents 10"),
-        ((encoded, packing, part + np.int32(2), row, format, 2), "part indices run to 3, but the format names 3 parts"),
-        ((encoded, packing, part, row, format, 3), "pad id 3 is the mask"),
-        ((encoded, packing, part, row, format, 1000), "outside the vocabulary"),
+        ((encoded, packing, part, row, format_of(16), FILL), "rows of 8 tokens, but the format says L = 16"),
+        ((encoded, packing, part[:1], row, format, FILL), "2 documents, but 1 part indices and 2 rows"),
+        ((encoded_of([4, 6]), packing, part, row, format, FILL), "packing holds 9 tokens, the documents 10"),
+        ((encoded, packing, part + np.int32(2), row, format, FILL), "part indices run to 3, but the format names 3"),
+        ((encoded, packing, part, row, format_of(8, align=4), FILL), "packed with align 1, but the format says 4"),
+        ((encoded, packing, part, row, format, Fill(3)), "pad id 3 is the mask"),
+        ((encoded, packing, part, row, format, Fill(1000)), "outside the vocabulary"),
     ]
     for arguments, message in refused:
         with pytest.raises(ValueError, match=message):
@@ -187,7 +242,7 @@ def test_arguments_that_do_not_belong_together_are_refused_before_the_first_batc
 def test_memory_is_one_batch_beyond_the_inputs():
     encoded, (part, row) = encoded_of([1000] * 8000), places(8000)
     packing = pack(encoded.lengths, 4096, 1)
-    arguments = (encoded, packing, part, row, format_of(4096), 2)
+    arguments = (encoded, packing, part, row, format_of(4096), FILL)
     expected = sum(batch.num_rows for batch in sequence_batches(*arguments))  # compiles, too
     tracemalloc.start()
     found = 0
