@@ -9,12 +9,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tokenmill.dedup.shingles import text_buffers
 from tokenmill.filters.eight_bytes import count_letters
-from tokenmill.kernels import helper
+from tokenmill.kernels import helper, kernel
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
+BOOL = npt.NDArray[np.bool_]
 
 
 class Unknown(ValueError):
@@ -61,6 +63,25 @@ def with_blank(texts: pa.LargeStringArray) -> pa.LargeStringArray:
     """Texts with a blank in front; an empty one and a null stay as they are."""
     nothing, blank = (pa.scalar(text, texts.type) for text in ("", " "))
     return pc.if_else(pc.equal(texts, nothing), texts, pc.binary_join_element_wise(nothing, texts, blank))
+
+
+def count_pieces(texts: pa.LargeStringArray, pieces: Added) -> int:
+    """How often the texts hold one of the pieces, from the left and the longest first; nulls hold none."""
+    data, bounds = text_buffers(texts)
+    return int(_count(data, bounds, texts.is_valid().to_numpy(zero_copy_only=False), *pieces[:3]))
+
+
+@kernel
+def _count(data: U8, bounds: I64, present: BOOL, begins: I64, piece_bounds: I64, pieces: U8) -> int:
+    count = 0
+    for i in range(present.shape[0]):
+        at, end = bounds[i], bounds[i + 1] if present[i] else bounds[i]
+        while at < end:
+            at, which = find_added(data, at, end, begins, piece_bounds, pieces)
+            if which >= 0:
+                at += piece_bounds[which + 1] - piece_bounds[which]
+                count += 1
+    return count
 
 
 @helper
