@@ -83,7 +83,9 @@ class ByteLevelEncoder:
                 changed = pa.array([nfc.normalize_str(texts[row].as_py()) for row in rows.tolist()], texts.type)
                 texts = pc.replace_with_mask(texts, pa.array(changes), changed)
         if self._prefix:
-            texts = pc.if_else(pc.starts_with(texts, " "), texts, pc.binary_join_element_wise(" ", texts, ""))
+            blank, nothing = pa.scalar(" ", texts.type), pa.scalar("", texts.type)
+            as_it_is = pc.or_(pc.starts_with(texts, " "), pc.equal(texts, nothing))
+            texts = pc.if_else(as_it_is, texts, pc.binary_join_element_wise(blank, texts, nothing))
         return texts
 
 
