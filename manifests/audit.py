@@ -22,6 +22,7 @@ class SourceSheet:
         text_bytes: bytes of text that were packed, after every edit.
         padding_tokens: tokens of padding in its packed rows.
         cut_documents: documents longer than a row.
+        encoded_by: "our kernels", or "tokenizers, because …"; "" where nothing was packed, or before this was noted.
         shards: sequence shards written.
         rows: packed rows.
         shard_bytes: bytes of those shards.
@@ -33,6 +34,7 @@ class SourceSheet:
     text_bytes: int = 0
     padding_tokens: int = 0
     cut_documents: int = 0
+    encoded_by: str = ""
     shards: int = 0
     rows: int = 0
     shard_bytes: int = 0
@@ -70,6 +72,7 @@ def _enter(sheet: SourceSheet, receipt: Receipt) -> None:
         sheet.padding_tokens += receipt.notes["padding_tokens"]
         sheet.cut_documents += receipt.notes["cut_documents"]
         sheet.text_bytes += receipt.notes["text_bytes"]
+        sheet.encoded_by = receipt.notes.get("encoded_by", "")
         for output in receipt.outputs:
             sheet.shards += 1
             sheet.shard_bytes += output.bytes

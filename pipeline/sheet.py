@@ -87,6 +87,8 @@ def _packed_line(sheet: Mapping[str, Any]) -> str:
         f"{100 * sheet['padding_tokens'] / cells:.2f} % padding" if cells else "nothing packed",
         f"{sheet['cut_documents']:,} documents longer than a row",
     ]
+    if sheet.get("encoded_by"):
+        parts.append(f"encoded by {sheet['encoded_by']}")
     if tokens:
         parts.append(f"{sheet['text_bytes'] / tokens:.2f} bytes of text a token")
     if sheet["other_records"]:

@@ -6,6 +6,7 @@ from pydantic import ByteSize, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from tokenmill.pipeline.recipe.strict import Strict
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
 
 class TrainTokenizer(Strict):
@@ -16,7 +17,7 @@ class TrainTokenizer(Strict):
 
 
 class Tokenizer(Strict):
-    """A `tokenizer.json` by path, or one trained here; and the special tokens."""
+    """A `tokenizer.json` by path, or one trained here; the special tokens; room for pieces seen before."""
 
     path: str | None = None
     train: TrainTokenizer | None = None
@@ -26,6 +27,7 @@ class Tokenizer(Strict):
     mask: str | None = "<|mask|>"
     prepend_bos: bool = False
     append_eos: bool = True
+    cache_bytes: ByteSize = ByteSize(CACHE_BYTES)
 
     @model_validator(mode="after")
     def _one_of(self) -> "Tokenizer":

@@ -58,7 +58,7 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
         "length": recipe.sequences.length,
         "packing": policy.name,
         "seed": recipe.seed,
-        "tokens": recipe.tokenizer.model_dump(mode="json", exclude={"path", "train"}),
+        "tokens": recipe.tokenizer.model_dump(mode="json", exclude={"path", "train", "cache_bytes"}),
         "edits": order,
     }
     if recipe.strata.copies_bounds is not None:
@@ -71,7 +71,7 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
 def _pack(
     storage: Storage, recipe: Recipe, unit: Unit, takedown: Output | None, policy: PackingPolicy, key: str
 ) -> Work:
-    encoder = Encoder(storage.read(unit.tokenizer.path), token_policy(recipe))
+    encoder = Encoder(storage.read(unit.tokenizer.path), token_policy(recipe), int(recipe.tokenizer.cache_bytes))
     outputs: list[Output] = []
     gone = standing_rows(read_table(storage, takedown.path)) if takedown is not None else {}
     balance = _taken_down(sum(map(len, gone.values())))
@@ -112,7 +112,7 @@ def _pack(
         balance += Balance(taken, written, empty)
         notes["padding_tokens"] += packing.padding_tokens
         notes["cut_documents"] += packing.cut_documents
-    return Work(tuple(outputs), balance, notes)
+    return Work(tuple(outputs), balance, {**notes, "encoded_by": encoder.encoded_by})
 
 
 def _folder(stratum: str) -> str:

@@ -34,6 +34,7 @@ from tokenizers import Tokenizer
 from tokenmill.manifests.shards import token_dtype
 from tokenmill.pipeline.tokens.byte_level import Unknown, read
 from tokenmill.pipeline.tokens.byte_level_encoder import ByteLevelEncoder
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 from tokenmill.pipeline.tokens.probes import PROBES
 from tokenmill.pipeline.tokens.tokenizer_json import hide, is_text, load, parse, token_ids, unknown_token
 
@@ -120,8 +121,10 @@ class Encoder:
         slow_because: why `tokenizers` encodes; None where our own kernels do (see `byte_level`).
     """
 
-    def __init__(self, tokenizer_json: bytes, policy: TokenizerPolicy) -> None:
+    def __init__(self, tokenizer_json: bytes, policy: TokenizerPolicy, cache_bytes: int = CACHE_BYTES) -> None:
         """Read the bytes of a `tokenizer.json`; truncation, padding and dropout that it configures are turned off.
+
+        Our kernels keep pieces seen before, and their ids, in `cache_bytes`: ids are the same whatever they keep.
 
         Raises:
             ValueError: the bytes are no tokenizer.json, or it lacks a token that the policy names.
@@ -145,9 +148,14 @@ class Encoder:
         self.control_ids: I64 = np.array(sorted({ids[name] for name in control}), dtype=np.int64)
         hide(value, control, set(self.control_ids.tolist()), prefix=f"\U0010ffff{self.hash}:")
         self._tokenizer = load(value)
-        self._fast, self.slow_because = _fast_path(value, self._tokenizer)
+        self._fast, self.slow_because = _fast_path(value, self._tokenizer, cache_bytes)
         self._is_control = np.zeros(self.vocab_size, dtype=np.bool_)
         self._is_control[self.control_ids] = True
+
+    @property
+    def encoded_by(self) -> str:
+        """Who encodes, in words: "our kernels" or "tokenizers, because …"."""
+        return "our kernels" if self.slow_because is None else f"tokenizers, because {self.slow_because}"
 
     def encode(self, texts: pa.LargeStringArray) -> EncodedBatch:
         """Token ids of each text, BOS and EOS as the policy says; a null has none, an empty text only BOS and EOS.
@@ -196,15 +204,18 @@ def _offsets(lengths: I64) -> I64:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _fast_path(value: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[ByteLevelEncoder | None, str | None]:
+def _fast_path(
+    value: Mapping[str, Any], tokenizer: Tokenizer, cache_bytes: int
+) -> tuple[ByteLevelEncoder | None, str | None]:
     """The encoder of our own kernels, or why there is none: what they don't know, or a probe that comes out otherwise.
 
     Args:
         value: the tokenizer.json, its control tokens hidden.
         tokenizer: the same in `tokenizers`.
+        cache_bytes: of the kernels' pieces seen before.
     """
     try:
-        fast = ByteLevelEncoder(read(value))
+        fast = ByteLevelEncoder(read(value), cache_bytes)
     except Unknown as unknown:
         return None, str(unknown)
     ids, lengths = fast.encode(pa.array(PROBES, pa.large_string()), (), ())

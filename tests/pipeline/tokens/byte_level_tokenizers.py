@@ -14,7 +14,10 @@ from tokenmill.pipeline.tokens.probes import PROBES
 
 BARE = TokenizerPolicy(None, None, None, None, append_eos=False)
 #: Some text for each of the kinds of pieces, so that merges cross them.
-TEXTS = (*PROBES, *("the theory of the thermal don't I'LL 1234 12 ==> naïve Ünïcödé привет数学 \n\n\t  x" for _ in range(9)))
+TEXTS = (
+    *PROBES,
+    *("the theory of the thermal don't I'LL 1234 12 ==> naïve Ünïcödé привет数学 \n\n\t  x" for _ in range(9)),
+)
 
 
 def split(pattern: str, behavior: str = "isolated", *, invert: bool = False) -> Any:

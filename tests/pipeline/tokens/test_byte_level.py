@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.tokens.byte_level_tokenizers import PRE_TOKENIZERS, TEXTS, encoder, ids_of, oracle_ids, split, then, train
+from tests.pipeline.tokens.byte_level_tokenizers import (
+    PRE_TOKENIZERS,
+    TEXTS,
+    encoder,
+    ids_of,
+    oracle_ids,
+    split,
+    then,
+    train,
+)
 from tokenmill.pipeline.tokens import byte_level
 from tokenmill.pipeline.tokens.byte_level import PATTERNS, Unknown, read
 from tokenmill.pipeline.tokens.letter_classes import NUMBER, NUMERIC
@@ -60,7 +69,9 @@ LLAMA3_SPLIT = LLAMA3["pre_tokenizer"]["pretokenizers"][0]
     ],
 )
 def test_known_pre_tokenizers(name: str, pattern: Pattern, prefix: bool) -> None:
-    found = read(json.loads(json.dumps(LLAMA3 | {"pre_tokenizer": train(PRE_TOKENIZERS[name], ["a"])["pre_tokenizer"]})))
+    found = read(
+        json.loads(json.dumps(LLAMA3 | {"pre_tokenizer": train(PRE_TOKENIZERS[name], ["a"])["pre_tokenizer"]}))
+    )
     assert (found.pattern, found.prefix, found.nfc) == (pattern, prefix, False)
 
 
@@ -147,7 +158,11 @@ def test_a_pattern_made_wrong_is_noticed_on_loading(monkeypatch: pytest.MonkeyPa
 def test_o200k_made_wrong_is_noticed_on_loading(monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
     value = train(PRE_TOKENIZERS["o200k"])
     regex = next(regex for regex, pattern in PATTERNS.items() if pattern == Pattern(O200K, 3, True, True))
-    for wrong in (Pattern(kind, 3), PATTERNS[regex]._replace(slashes=False), PATTERNS[regex]._replace(contractions=False)):
+    for wrong in (
+        Pattern(kind, 3),
+        PATTERNS[regex]._replace(slashes=False),
+        PATTERNS[regex]._replace(contractions=False),
+    ):
         monkeypatch.setattr(byte_level, "PATTERNS", PATTERNS | {regex: wrong})
         assert str(encoder(value).slow_because).startswith("its own ids of "), wrong
 

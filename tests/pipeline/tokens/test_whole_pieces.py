@@ -20,7 +20,10 @@ def find(piece: bytes, table: WholePieces, mixed: int = 0) -> int:
     return int(_find(text, 1, len(piece), np.uint64(mixed), *table))
 
 
-@given(ids=st.dictionaries(st.binary(min_size=1, max_size=12), st.integers(0, 2**31), max_size=40), others=st.lists(st.binary(min_size=1, max_size=12)))
+@given(
+    ids=st.dictionaries(st.binary(min_size=1, max_size=12), st.integers(0, 2**31), max_size=40),
+    others=st.lists(st.binary(min_size=1, max_size=12)),
+)
 def test_as_a_dict(ids: dict[bytes, int], others: list[bytes]) -> None:
     table = whole_pieces(ids)
     assert {piece: find(piece, table) for piece in ids} == ids
