@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench clean
+.PHONY: help demo test fuzz fuzz-tokens check bench clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.stamp-run ## the whole flow on pages and code of your own Python, into out/demo
 	$(BIN)/tokenmill demo --output out/demo
@@ -22,6 +22,9 @@ fuzz: $(VENV)/.stamp-test ## the property tests with new examples, ROUNDS times 
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
 		echo "Round $$round"; \
 		TOKENMILL_HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -q -m hypothesis || exit 1; done
+
+fuzz-tokens: $(VENV)/.stamp-test ## ids of our token kernels against `tokenizers` on STRINGS random strings (200,000) a pre-tokenizer
+	$(BIN)/python -m tests.oracle.fuzz_tokens --strings $(or $(STRINGS),200000)
 
 check: $(VENV)/.stamp-test ## ruff (lint, format) and mypy --strict
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ STEPS = {"ingest": "raw bytes", "select": "text bytes", "deduplicate": "text byt
 PACK_NOTES = tuple(
     [
         *("text_bytes", "padding_tokens", "align_tokens", "cut_documents", "cut_tokens"),
-        *("round_trip_documents", "round_trip_differing"),
+        *("round_trip_documents", "round_trip_differing", "spelled_controls"),
     ]
 )
 
@@ -34,6 +34,8 @@ class SourceSheet:
         cut_tokens: tokens of those documents.
         round_trip_documents: documents whose tokens were decoded and compared with their text.
         round_trip_differing: of these, those that came back as another text, from a tokenizer that loses some.
+        encoded_by: "our kernels", or "tokenizers, because …"; "" where nothing was packed, or before this was noted.
+        spelled_controls: how often texts spell a control token; they are encoded as the text that they are.
         shards: sequence shards written.
         rows: packed rows.
         shard_bytes: bytes of those shards.
@@ -49,6 +51,8 @@ class SourceSheet:
     cut_tokens: int = 0
     round_trip_documents: int = 0
     round_trip_differing: int = 0
+    encoded_by: str = ""
+    spelled_controls: int = 0
     shards: int = 0
     rows: int = 0
     shard_bytes: int = 0
@@ -85,6 +89,7 @@ def _enter(sheet: SourceSheet, receipt: Receipt) -> None:
     if receipt.step == "pack":
         for name in PACK_NOTES:
             setattr(sheet, name, getattr(sheet, name) + receipt.notes.get(name, 0))  # older receipts lack some
+        sheet.encoded_by = receipt.notes.get("encoded_by", "")
         for output in shards_of(receipt):
             sheet.shards += 1
             sheet.shard_bytes += output.bytes

@@ -94,6 +94,10 @@ def _packed_line(sheet: Mapping[str, Any]) -> str:
         parts.append(
             f"{sheet['round_trip_documents']:,} documents decoded, {sheet['round_trip_differing']:,} to another text"
         )
+    if sheet.get("encoded_by"):
+        parts.append(f"encoded by {sheet['encoded_by']}")
+    if sheet.get("spelled_controls"):
+        parts.append(f"control tokens spelled {sheet['spelled_controls']:,} times in texts, encoded as text")
     if tokens:
         parts.append(f"{sheet['text_bytes'] / tokens:.2f} bytes of text a token")
     if sheet["other_records"]:

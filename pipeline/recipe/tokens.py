@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from tokenmill.manifests.shards import not_aligned
 from tokenmill.pipeline.recipe.strict import Strict
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
 #: Names of `byte_level.NAMED_PATTERNS`.
 PatternName = Literal["gpt2", "llama3", "qwen2", "o200k"]
@@ -21,7 +22,7 @@ class TrainTokenizer(Strict):
 
 
 class Tokenizer(Strict):
-    """A `tokenizer.json` by path, or one trained here; and the special tokens."""
+    """A `tokenizer.json` by path, or one trained here; the special tokens; room for pieces seen before."""
 
     path: str | None = None
     train: TrainTokenizer | None = None
@@ -31,6 +32,7 @@ class Tokenizer(Strict):
     mask: str | None = "<|mask|>"
     prepend_bos: bool = False
     append_eos: bool = True
+    cache_bytes: ByteSize = ByteSize(CACHE_BYTES)
 
     @model_validator(mode="after")
     def _one_of(self) -> "Tokenizer":

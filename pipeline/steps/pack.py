@@ -57,6 +57,7 @@ class _Encoded:
         left_out: batches of LEFT_OUT: those that are in no stream.
         round_trip_documents: see `manifests.audit`.
         round_trip_differing: see `manifests.audit`.
+        spelled_controls: see there.
     """
 
     streams: dict[str, _Stream] = field(default_factory=lambda: defaultdict(_Stream))
@@ -64,6 +65,7 @@ class _Encoded:
     left_out: list[pa.RecordBatch] = field(default_factory=list)
     round_trip_documents: int = 0
     round_trip_differing: int = 0
+    spelled_controls: int = 0
 
 
 def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
@@ -84,7 +86,7 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
         "align": policy.align,
         "whole_documents": recipe.sequences.whole_documents,
         "seed": recipe.seed,
-        "tokens": recipe.tokenizer.model_dump(mode="json", exclude={"path", "train"}),
+        "tokens": recipe.tokenizer.model_dump(mode="json", exclude={"path", "train", "cache_bytes"}),
         "edits": order,
     }
     if recipe.strata.copies_bounds is not None:
@@ -98,7 +100,7 @@ def _pack(
     storage: Storage, recipe: Recipe, unit: Unit, takedown: Output | None, policy: PackingPolicy, key: str
 ) -> Work:
     tokenizer_json = storage.read(unit.tokenizer.path)
-    encoder = Encoder(tokenizer_json, token_policy(recipe))
+    encoder = Encoder(tokenizer_json, token_policy(recipe), int(recipe.tokenizer.cache_bytes))
     gone = standing_rows(read_table(storage, takedown.path)) if takedown is not None else {}
     found = _encode(storage, recipe, unit, gone, encoder, Decoder(tokenizer_json, encoder))
     outputs: list[Output] = []
@@ -121,9 +123,10 @@ def _pack(
     notes["text_bytes"] = text_bytes
     notes["round_trip_documents"] = found.round_trip_documents
     notes["round_trip_differing"] = found.round_trip_differing
+    notes["spelled_controls"] = found.spelled_controls
     balance = _taken_down(sum(map(len, gone.values())))
     balance += Balance(found.taken, written + Tally(bytes=text_bytes), dropped)
-    return Work(tuple(outputs), balance, notes)
+    return Work(tuple(outputs), balance, {**notes, "encoded_by": encoder.encoded_by})
 
 
 def _pack_stratum(
@@ -240,6 +243,7 @@ def _enter(
     rows, texts, encoded = documents
     lengths, sizes = encoded.lengths, np.asarray(pc.binary_length(texts)).astype(np.int64)
     found.taken += Tally(len(rows), int(sizes.sum()), int(lengths.sum()))
+    found.spelled_controls += encoded.spelled_controls
     # without BOS and EOS an empty text has no token, and so no place in a row
     reasons = np.where(lengths == 0, "pack.empty", "")
     if sequences.whole_documents:

@@ -66,7 +66,10 @@ def with_blank(texts: pa.LargeStringArray) -> pa.LargeStringArray:
 
 
 def count_pieces(texts: pa.LargeStringArray, pieces: Added) -> int:
-    """How often the texts hold one of the pieces, from the left and the longest first; nulls hold none."""
+    """How often the texts hold one of the pieces, from the left and the longest first; nulls hold none.
+
+    One that begins with an ASCII letter counts where a run of letters begins, not within.
+    """
     data, bounds = text_buffers(texts)
     return int(_count(data, bounds, texts.is_valid().to_numpy(zero_copy_only=False), *pieces[:3]))
 

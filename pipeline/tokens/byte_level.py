@@ -158,11 +158,11 @@ def _is_nfc(normalizer: Mapping[str, Any] | None) -> bool:
 
 def bytes_of(vocab: Mapping[str, int]) -> dict[bytes, int]:
     """Ids by the bytes that a piece stands for; pieces that stand for none are left out: no text has them."""
-    letters = dict(zip(_alphabet(), range(256), strict=True))
+    letters = dict(zip(byte_letters(), range(256), strict=True))
     return {bytes(map(letters.__getitem__, piece)): i for piece, i in vocab.items() if letters.keys() >= set(piece)}
 
 
-def _alphabet() -> list[str]:
+def byte_letters() -> list[str]:
     """The character that stands for each byte: itself where it is printable in Latin-1, else from U+0100 on (GPT-2)."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))

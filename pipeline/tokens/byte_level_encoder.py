@@ -14,13 +14,11 @@ from tokenmill.pipeline.tokens.byte_level import ByteLevel
 from tokenmill.pipeline.tokens.byte_level_kernel import AHEAD, encode_batch, find_changes
 from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, pair_table, table_shift
 from tokenmill.pipeline.tokens.letter_classes import letter_classes
-from tokenmill.pipeline.tokens.piece_cache import piece_cache
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES, piece_cache
 from tokenmill.pipeline.tokens.whole_pieces import whole_pieces
 
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
-
-CACHE_BYTES = 32 << 20
 
 
 class ByteLevelEncoder:

@@ -10,8 +10,9 @@ and their pieces get names that no text has. Ids stay as they are.
 newlines, as in GPT-NeoX and Gemma, are ordinary pieces of text), plus whatever the policy names. Ids are those that the
 JSON states; `tokenizers` alone numbers added tokens anew where the vocabulary has a hole.
 
-Byte-level BPE with a known pre-tokenizer goes through our own kernels (`byte_level`), if they encode `probes.PROBES` as
-`tokenizers` does; everything else goes to `tokenizers`, and `Encoder.slow_because` says why.
+Byte-level BPE with a known pre-tokenizer (`byte_level`) and BPE with byte fallback in SentencePiece's manner
+(`sentence_pieces`) go through our own kernels, if these encode `probes.PROBES` as `tokenizers` does; everything else
+goes to `tokenizers`, and `Encoder.slow_because` says why.
 
 Memory: one call encodes texts of a few MiB together, or one longer text alone. Our kernels hold 4 bytes a byte of text
 meanwhile, and 32 a byte of its longest piece; `tokenizers` about 100 a byte (measured: 3.4 GB for one document of
@@ -32,10 +33,12 @@ import xxhash
 from tokenizers import Tokenizer
 
 from tokenmill.manifests.shards import token_dtype
-from tokenmill.pipeline.tokens.added_pieces import Unknown
-from tokenmill.pipeline.tokens.byte_level import read
+from tokenmill.pipeline.tokens import byte_level, sentence_pieces
+from tokenmill.pipeline.tokens.added_pieces import Unknown, added_pieces, count_pieces
 from tokenmill.pipeline.tokens.byte_level_encoder import ByteLevelEncoder
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 from tokenmill.pipeline.tokens.probes import PROBES
+from tokenmill.pipeline.tokens.sentence_pieces_encoder import SentencePiecesEncoder
 from tokenmill.pipeline.tokens.tokenizer_json import hide, is_text, load, parse, token_ids, unknown_token
 
 # One task, one core. Set once, when this module is imported: `tokenizers` reads it at each call, and changing the
@@ -91,10 +94,12 @@ class EncodedBatch:
     Attributes:
         tokens: uint16 or uint32 [offsets[n]], BOS and EOS included.
         offsets: int64[n+1], first token of each document.
+        spelled_controls: how often the documents spell a control token; it is encoded as the text that it is.
     """
 
     tokens: Tokens
     offsets: I64
+    spelled_controls: int = 0
 
     @property
     def lengths(self) -> I64:
@@ -121,8 +126,10 @@ class Encoder:
         slow_because: why `tokenizers` encodes; None where our own kernels do (see `byte_level`).
     """
 
-    def __init__(self, tokenizer_json: bytes, policy: TokenizerPolicy) -> None:
+    def __init__(self, tokenizer_json: bytes, policy: TokenizerPolicy, cache_bytes: int = CACHE_BYTES) -> None:
         """Read the bytes of a `tokenizer.json`; truncation, padding and dropout that it configures are turned off.
+
+        Our kernels keep pieces seen before, and their ids, in `cache_bytes`: ids are the same whatever they keep.
 
         Raises:
             ValueError: the bytes are no tokenizer.json, or it lacks a token that the policy names.
@@ -145,10 +152,16 @@ class Encoder:
         self.special_ids = {part: -1 if name is None else ids[name] for part, name in policy.names.items()}
         self.control_ids: I64 = np.array(sorted({ids[name] for name in control}), dtype=np.int64)
         hide(value, control, set(self.control_ids.tolist()), prefix=f"\U0010ffff{self.hash}:")
+        self._controls = added_pieces({name.encode(): ids[name] for name in control})
         self._tokenizer = load(value)
-        self._fast, self.slow_because = _fast_path(value, self._tokenizer)
+        self._fast, self.slow_because = _fast_path(value, self._tokenizer, cache_bytes)
         self._is_control = np.zeros(self.vocab_size, dtype=np.bool_)
         self._is_control[self.control_ids] = True
+
+    @property
+    def encoded_by(self) -> str:
+        """Who encodes, in words: "our kernels" or "tokenizers, because …"."""
+        return "our kernels" if self.slow_because is None else f"tokenizers, because {self.slow_because}"
 
     def encode(self, texts: pa.LargeStringArray) -> EncodedBatch:
         """Token ids of each text, BOS and EOS as the policy says; a null has none, an empty text only BOS and EOS.
@@ -167,7 +180,8 @@ class Encoder:
                 ids, counts = self._fast.encode(part, head, tail)
             tokens.append(ids.astype(tokens[0].dtype))
             lengths.append(counts)
-        batch = EncodedBatch(np.concatenate(tokens), _offsets(np.concatenate(lengths)))
+        spelled = count_pieces(texts, self._controls)
+        batch = EncodedBatch(np.concatenate(tokens), _offsets(np.concatenate(lengths)), spelled)
         self._check(batch, texts)
         return batch
 
@@ -197,15 +211,18 @@ def _offsets(lengths: I64) -> I64:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _fast_path(value: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[ByteLevelEncoder | None, str | None]:
+def _fast_path(
+    value: Mapping[str, Any], tokenizer: Tokenizer, cache_bytes: int
+) -> tuple[ByteLevelEncoder | SentencePiecesEncoder | None, str | None]:
     """The encoder of our own kernels, or why there is none: what they don't know, or a probe that comes out otherwise.
 
     Args:
         value: the tokenizer.json, its control tokens hidden.
         tokenizer: the same in `tokenizers`.
+        cache_bytes: of the kernels' pieces seen before.
     """
     try:
-        fast = ByteLevelEncoder(read(value))
+        fast = _kernels_for(value, cache_bytes)
     except Unknown as unknown:
         return None, str(unknown)
     ids, lengths = fast.encode(pa.array(PROBES, pa.large_string()), (), ())
@@ -216,6 +233,13 @@ def _fast_path(value: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[ByteLeve
         if found != encoding.ids:
             return None, f"its own ids of {probe[:40]!r} are {encoding.ids[:8]}…, those of our kernels {found[:8]}…"
     return fast, None
+
+
+def _kernels_for(value: Mapping[str, Any], cache_bytes: int) -> ByteLevelEncoder | SentencePiecesEncoder:
+    """Raises Unknown, naming what neither knows."""
+    if value["model"].get("byte_fallback"):
+        return SentencePiecesEncoder(sentence_pieces.read(value), cache_bytes)
+    return ByteLevelEncoder(byte_level.read(value), cache_bytes)
 
 
 def _encode_slowly(

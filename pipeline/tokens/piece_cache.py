@@ -22,6 +22,7 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
+CACHE_BYTES = 32 << 20
 #: Pieces of more bytes are merged each time.
 LONGEST = 512
 _SHORT_BYTES, _SHORT_IDS = 15, 3

@@ -19,18 +19,20 @@ _PIECES = (
 
 
 def strings(seed: int, count: int, most_pieces: int = 14) -> Iterator[str]:
-    """So many strings of 1 to `most_pieces` pieces and code points of all planes; the same for the same seed."""
+    """So many strings of 1 to `most_pieces` pieces, runs of one and code points of all planes; the same for a seed."""
     for index in range(count):
-        made = []
-        for place in range(1 + key64("probe", seed, index) % most_pieces):
-            drawn = key64("probe", seed, index, place)
-            kind, drawn = drawn % 20, drawn // 20
-            if kind < 14:
-                made.append(_PIECES[drawn % len(_PIECES)])
-            else:
-                point = drawn % (0x110000 if kind < 17 else 0x3000)
-                made.append("\ufffd" if 0xD800 <= point < 0xE000 else chr(point))
-        yield "".join(made)
+        pieces = 1 + key64("probe", seed, index) % most_pieces
+        yield "".join(_drawn(key64("probe", seed, index, place)) for place in range(pieces))
+
+
+def _drawn(drawn: int) -> str:
+    kind, drawn = drawn % 20, drawn // 20
+    if kind < 14:
+        return _PIECES[drawn % len(_PIECES)] * (1 if kind else 1 + drawn // 1000 % 40)
+    if kind == 14:  # bytes that are mostly no UTF-8, as they are replaced on reading
+        return drawn.to_bytes(8, "little")[: 1 + drawn % 7].decode(errors="replace")
+    point = drawn % (0x110000 if kind < 17 else 0x3000)
+    return "\ufffd" if 0xD800 <= point < 0xE000 else chr(point)
 
 
 PROBES = (

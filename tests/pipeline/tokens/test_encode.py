@@ -85,6 +85,15 @@ def test_attributes():
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
 
 
+def test_who_encodes_is_said_and_the_cache_is_as_large_as_asked():
+    made = Encoder(byte_level(), BARE, cache_bytes=100_000)
+    assert (made.slow_because, made.encoded_by) == (None, "our kernels")
+    assert sum(part.nbytes for part in made._fast._cache) <= 100_000
+    assert documents(made.encode(large(TEXTS))) == documents(Encoder(byte_level(), BARE).encode(large(TEXTS)))
+    value = json.loads(byte_level()) | {"normalizer": {"type": "NFKC"}}
+    assert Encoder(json.dumps(value).encode(), BARE).encoded_by == "tokenizers, because its normalizer is NFKC"
+
+
 def test_ids_of_65536_and_more_are_uint32():
     value = json.loads(byte_level())
     value["added_tokens"].append(added("\t\t", 65_536))
