@@ -47,7 +47,7 @@ def piece_cache(cache_bytes: int) -> PieceCache:
     """An empty cache of at most so many bytes, at least 4 KiB: half of it for short pieces."""
     rows = 1 << max(6, (cache_bytes // 2 // 32).bit_length() - 1)
     long_rows = max(64, rows // 2)
-    kept = max(1 << 10, (cache_bytes - rows * 32 - long_rows * 16) // 4)
+    kept = max(1 << 10, (cache_bytes - rows * 32 - long_rows * 16 - 8) // 4)
     short, long = np.zeros((rows, 4), np.uint64), np.zeros((long_rows, 2), np.uint64)
     return PieceCache(short, long, np.zeros(kept, np.uint32), np.ones(1, np.int64))
 
