@@ -4,7 +4,6 @@ While a step runs, each receipt is a small file, written last; when the step is 
 table. A receipt counts only while every output it names is there with the size it names.
 """
 
-import io
 import json
 import time
 from collections import defaultdict
@@ -13,12 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from tokenmill.manifests.balance import Balance
 from tokenmill.manifests.receipts import Output, Receipt, Task, canonical_json, receipt_table, receipts_of
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tables import write_table
+from tokenmill.pipeline.tables import read_table, write_table
 
 #: receipts by their path under the run, which holds step, task and key
 Known = Mapping[str, Receipt]
@@ -97,7 +94,7 @@ class Book:
         tables = [path for path in listing if path.endswith(".parquet")]
         loose = [path for path in listing if path.endswith(".json")]
         with ThreadPoolExecutor(16) as pool:
-            compacted = pool.map(lambda path: receipts_of(_read_parquet(self.storage, path)), tables)
+            compacted = pool.map(lambda path: receipts_of(read_table(self.storage, path)), tables)
             single = pool.map(self._read_receipt, loose)
             receipts = [receipt for group in compacted for receipt in group] + list(single)
         for receipt in self._with_outputs(receipts):
@@ -145,7 +142,3 @@ class Book:
             for path in old:
                 if path != new.path:
                     self.storage.delete(path)
-
-
-def _read_parquet(storage: Storage, path: str) -> Any:
-    return pq.read_table(io.BytesIO(storage.read(path)), use_threads=False)

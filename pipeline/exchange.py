@@ -146,7 +146,7 @@ def num_partitions(total_bytes: int) -> int:
 
 
 def _options() -> pa.ipc.IpcWriteOptions:
-    return pa.ipc.IpcWriteOptions(compression="lz4")
+    return pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def _opened(storage: Storage, output: Output) -> Iterator[pa.ipc.RecordBatchFile
     """A file of a round; whatever goes wrong while it is read names it. Nothing but reading belongs inside."""
     try:
         with storage.open(output.path) as file:
-            yield pa.ipc.open_file(file)
+            yield pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(use_threads=False))
     except (pa.ArrowException, OSError, IndexError, ValueError) as error:
         size = storage.sizes(output.path).get(output.path)
         found = "it is not there" if size is None else f"it has {size} of the {output.bytes} bytes in its receipt"

@@ -203,7 +203,8 @@ def _pieces(storage: Storage, shard: Output, part: str, row: int) -> Iterator[di
     with storage.open(shard.path) as file:
         schema = pa.ipc.open_file(pa.PythonFile(file)).schema
         columns = [schema.get_field_index(name) for name in _PIECES]
-        reader = pa.ipc.open_file(pa.PythonFile(file), options=pa.ipc.IpcReadOptions(included_fields=columns))
+        options = pa.ipc.IpcReadOptions(included_fields=columns, use_threads=False)
+        reader = pa.ipc.open_file(pa.PythonFile(file), options=options)
         parts = SequenceFormat.of(schema).parts
         first_row = 0
         for index in range(reader.num_record_batches):

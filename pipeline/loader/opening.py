@@ -157,7 +157,7 @@ def _shard_table(storage: Storage, mixture: Mixture) -> pa.Table:
             f"shard table {storage.url(mixture.shard_table_path)} hashes to {found}, the mixture says "
             f"{mixture.shard_table_hash}: restore the file, or publish the mixture again"
         )
-    return pq.read_table(pa.BufferReader(data), columns=_COLUMNS)
+    return pq.ParquetFile(pa.BufferReader(data)).read(columns=_COLUMNS, use_threads=False)
 
 
 def _padding_id(mixture: Mixture) -> int:
