@@ -129,6 +129,12 @@ def test_a_removal_names_a_kept_document_with_its_similarity(finished: tuple[Pat
         assert (row["kind"] == "exact") == (row["similarity"] == 1.0)
 
 
+def test_the_balance_sheet_says_who_encoded(finished: tuple[Path, Published]):
+    output, published = finished
+    assert {sheet["encoded_by"] for sheet in published.value["balance"].values()} == {"our kernels"}
+    assert "encoded by our kernels" in " ".join(tokenmill("audit", str(output)).split())
+
+
 def test_a_tokenizer_given_by_path_is_put_into_the_run(finished: tuple[Path, Published], corpus: Path, tmp_path: Path):
     output, published = finished
     given = output / published.value["tokenizer"]
