@@ -28,7 +28,7 @@ def path(index: int, files: int) -> str:
 def write(file: IO[bytes], rows: Gathered) -> None:
     """Write one data file."""
     length = rows.tokens.shape[1]
-    mask = (np.arange(length, dtype=np.int32) < rows.valid[:, None]).view(np.int8)
+    mask = rows.real.view(np.int8)
     values = {"input_ids": pa.array(rows.tokens.reshape(-1)), "attention_mask": pa.array(mask.reshape(-1))}
     columns = [pa.FixedSizeListArray.from_arrays(value, length) for value in values.values()]
     features = {"info": {"features": _features(length, rows.tokens.dtype)}}

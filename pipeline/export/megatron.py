@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tokenmill.kernels import kernel
-from tokenmill.pipeline.export.rows import I32, I64, Rows, Tokens, read_batches
+from tokenmill.pipeline.export.rows import I32, I64, Rows, Tokens, read_batches, real_tokens
 
 BLEND = "blend.txt"
 _MAGIC = b"MMIDIDX\x00\x00"
@@ -91,7 +91,7 @@ def read_documents(rows: Rows, unit: UnitShards) -> Documents:
     pieces: dict[str, list[I32]] = {name: [] for name in _COLUMNS}
     done = 0
     for stored in read_batches(rows, np.arange(unit.first, unit.end)):
-        real = stored.tokens[np.arange(rows.sequences.length, dtype=np.int32) < stored.valid[:, None]]
+        real = stored.tokens[real_tokens(stored, np.arange(len(stored.tokens)), rows.sequences.align)]
         tokens[done : done + len(real)] = real
         done += len(real)
         for name, values in pieces.items():

@@ -23,6 +23,7 @@ from tokenmill.pipeline.storage import Storage
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Mask = npt.NDArray[np.bool_]
 
 #: Record batches that are fetched ahead of the one in hand.
 _AHEAD = 4
@@ -62,13 +63,19 @@ class Gathered:
 
     Attributes:
         tokens: uint16 or uint32 [rows, L].
-        valid: int32 [rows], tokens that are not padding; they come first.
+        real: bool [rows, L], tokens that are not padding: a row's first, unless pieces are aligned.
         documents: that begin in these rows.
     """
 
     tokens: Tokens
-    valid: I32
+    real: Mask
     documents: int
+
+    @property
+    def valid(self) -> I32:
+        """int32 [rows], how many tokens of each are not padding."""
+        counts: I32 = self.real.sum(axis=1, dtype=np.int32)
+        return counts
 
 
 def read_batches(rows: Rows, batches: I64) -> Iterator[StoredRows]:
@@ -95,15 +102,27 @@ def gather(rows: Rows, wanted: range) -> Gathered:
     by_batch = np.argsort(places.batch, kind="stable")
     batches, firsts = np.unique(places.batch[by_batch], return_index=True)
     tokens = np.empty((len(wanted), rows.sequences.length), rows.dtype)
-    valid = np.empty(len(wanted), np.int32)
+    real = np.empty(tokens.shape, np.bool_)
     documents = 0
     spans = pairwise([*firsts.tolist(), len(wanted)])
     for stored, (first, end) in zip(read_batches(rows, batches), spans, strict=True):
         members = by_batch[first:end]
         inside = places.row[members]
-        tokens[members], valid[members] = stored.tokens[inside], stored.valid[inside]
+        tokens[members], real[members] = stored.tokens[inside], real_tokens(stored, inside, rows.sequences.align)
         documents += int(_documents(stored.table)[inside].sum())
-    return Gathered(tokens, valid, documents)
+    return Gathered(tokens, real, documents)
+
+
+def real_tokens(stored: StoredRows, rows: I64, align: int) -> Mask:
+    """Which tokens of some rows of a record batch are not padding: bool [rows, L]."""
+    length = stored.tokens.shape[1]
+    if align == 1:
+        return np.arange(length, dtype=np.int32) < stored.valid[rows][:, None]
+    pieces = stored.pieces(rows, align)
+    steps = np.zeros((len(rows), length + 1), np.int8)
+    steps[pieces.row, pieces.start] += 1
+    steps[pieces.row, pieces.end] -= 1  # apart from the line above: a piece may begin where another ends
+    return np.cumsum(steps[:, :-1], axis=1, dtype=np.int8).view(np.bool_)
 
 
 def _places(rows: Rows, wanted: range) -> Places:

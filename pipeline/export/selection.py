@@ -82,7 +82,7 @@ def _sequences(storage: Storage, shards: pa.Table, mixture: Mixture | None) -> S
     except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise CorruptShardError(f"cannot read the schema of shard {url}: {error}; see `tokenmill verify`") from None
     if mixture is not None and (
-        found.length != mixture.sequence_length
+        (found.length, found.align) != (mixture.sequence_length, mixture.sequence_align)
         or any(getattr(found, name) != getattr(mixture, name) for name in _MIXTURE_SAYS)
     ):
         raise CorruptShardError(
@@ -91,10 +91,7 @@ def _sequences(storage: Storage, shards: pa.Table, mixture: Mixture | None) -> S
         )
     known = [PackingPolicy(method).name for method in get_args(Method)]
     if found.packing not in known:
-        raise ValueError(
-            f"{storage.root!r} is packed by {found.packing}; an export reads {' and '.join(known)}, where the tokens "
-            "of a row come before its padding"
-        )
+        raise ValueError(f"{storage.root!r} is packed by {found.packing}; an export reads {' and '.join(known)}")
     return found
 
 

@@ -145,6 +145,7 @@ def _asked(selection: Selection, format: Format, num_rows: int | None, file_byte
         "order": "stored" if num_rows is None else f"first {num_rows} rows of the mixture",
         "file_bytes": file_bytes,
         "sequence_length": sequences.length,
+        "sequence_align": sequences.align,
         "vocab_size": sequences.vocab_size,
         "tokenizer": selection.published.value["tokenizer"],
         "tokenizer_hash": sequences.tokenizer_hash,
@@ -167,7 +168,7 @@ def _write_rows(job: Job, item: FileRows) -> Written:
             smdm.write(draft.file, gathered.tokens, item.size, pad_id(job.rows.sequences.special_ids))
             stored = draft.commit(smdm.path(job.split, item.index))
         elif job.format == "mds":
-            mds.write(draft.file, gathered)
+            mds.write(draft.file, gathered, aligned=job.rows.sequences.align > 1)
             stored = draft.commit(mds.path(item.index))
         else:
             hugging_face.write(draft.file, gathered)
@@ -199,7 +200,7 @@ def _naming_files(
         return []
     files = [(one.files[0].path, one.files[0].bytes, one.files[0].hash, one.rows) for one in written]
     if job.format == "mds":
-        return [output.write(mds.INDEX, mds.index(length, dtype, files))]
+        return [output.write(mds.INDEX, mds.index(length, dtype, files, aligned=job.rows.sequences.align > 1))]
     names = [name for name, *_ in files]
     return [
         output.write(hugging_face.INFO, hugging_face.info(length, dtype)),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from tests.pipeline.corpus import prose, write_texts
 from tests.pipeline.runs import newest, run_inline
@@ -30,19 +31,19 @@ sources:
   - {name: notes, reader: jsonl, paths: ["FOLDER/notes/*.jsonl"]}
   - {name: stories, reader: jsonl, paths: ["FOLDER/stories/*.jsonl"]}
 strata: {validation_fraction: 0.2}
-sequences: {length: 64, unit_bytes: 16KiB}
+sequences: {length: 64, align: ALIGN, unit_bytes: 16KiB}
 mixture: {weights: {notes: 3, stories: 1}, max_epochs: 40}
 """
 
 
-def write_run(folder: Path) -> Path:
-    """A published run of two sources and several units; most documents are longer than a row. Returns its folder."""
+def write_run(folder: Path, align: int = 1) -> Path:
+    """A published run of two sources and several units; some documents are longer than a row. Returns its folder."""
     for source, sentences in (("notes", 2), ("stories", 30)):
         for number in range(4):
             texts = [prose(f"{source} {number} {i}", 1 + i % sentences) for i in range(30)]
             write_texts(folder / source / f"{number}.jsonl", texts)
     recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE.replace("FOLDER", str(folder)))
+    recipe.write_text(RECIPE.replace("FOLDER", str(folder)).replace("ALIGN", str(align)))
     run_inline(recipe, folder / "run")
     return folder / "run"
 
@@ -53,19 +54,20 @@ class Held:
 
     Attributes:
         tokens: [rows, L].
-        valid: [rows].
+        real: bool [rows, L], tokens of documents.
         documents: by component and unit, tokens of each document, in the order of their first pieces.
     """
 
     tokens: np.ndarray
-    valid: np.ndarray
+    real: np.ndarray
     documents: dict[tuple[str, str], list[list[int]]]
 
 
 def held(run: Path, split: str = "train", sources: tuple[str, ...] = ("notes", "stories")) -> Held:
     """Read a run's shards."""
     shards = pq.read_table(run / newest(run).value["shards"]).to_pylist()
-    tokens, valid = [], []
+    align = yaml.safe_load(newest(run).value["recipe"])["sequences"]["align"]
+    tokens, real = [], []
     pieces: dict[tuple[str, str], dict[tuple[int, int], list[tuple[int, list[int]]]]] = defaultdict(dict)
     first: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for shard in shards:
@@ -75,10 +77,13 @@ def held(run: Path, split: str = "train", sources: tuple[str, ...] = ("notes", "
         unit = (shard["component"], shard["unit"])
         for row in pa.ipc.open_file(run / shard["path"]).read_all().to_pylist():
             tokens.append(row["tokens"])
-            valid.append(row["valid"])
+            real.append([False] * LENGTH)
             at = 0
             listed = (row["document_parts"], row["document_rows"], row["document_starts"], row["document_lengths"])
             for part, number, start, length in zip(*listed, strict=True):
+                while at % align:
+                    at += 1
+                real[-1][at : at + length] = [True] * length
                 pieces[unit].setdefault((part, number), []).append((start, row["tokens"][at : at + length]))
                 at += length
                 if start == 0:
@@ -87,7 +92,7 @@ def held(run: Path, split: str = "train", sources: tuple[str, ...] = ("notes", "
         unit: [[token for _, piece in sorted(pieces[unit][one]) for token in piece] for one in ones]
         for unit, ones in first.items()
     }
-    return Held(np.array(tokens), np.array(valid), documents)
+    return Held(np.array(tokens), np.array(real), documents)
 
 
 def exported(run: Path, kind: Any, output: Path, split: str = "train", sources: tuple[str, ...] = (), **more: Any):
@@ -114,9 +119,12 @@ def read_mds(folder: Path) -> list[dict[str, Any]]:
     for shard in index["shards"]:
         data = (folder / shard["raw_data"]["basename"]).read_bytes()
         assert len(data) == shard["raw_data"]["bytes"]
-        assert shard["column_names"] == ["tokens", "valid"]
-        kind, dtype, length = shard["column_encodings"][0].split(":")
-        assert (kind, shard["column_encodings"][1], shard["column_sizes"][1]) == ("ndarray", "int32", 4)
+        *masks, tokens_kind, valid_kind = shard["column_encodings"]
+        assert shard["column_names"] == ["attention_mask"] * len(masks) + ["tokens", "valid"]
+        kind, dtype, length = tokens_kind.split(":")
+        assert (kind, valid_kind, shard["column_sizes"][-1]) == ("ndarray", "int32", 4)
+        assert masks in ([], [f"ndarray:uint8:{length}"])
+        before = int(length) * len(masks)
         count = struct.unpack_from("<I", data)[0]
         assert count == shard["samples"]
         offsets = struct.unpack_from(f"<{count + 1}I", data, 4)
@@ -125,9 +133,10 @@ def read_mds(folder: Path) -> list[dict[str, Any]]:
         assert offsets[-1] == len(data)
         for begin, end in pairwise(offsets):
             assert end - begin == sum(shard["column_sizes"])
-            tokens = np.frombuffer(data[begin : end - 4], dtype)
+            tokens = np.frombuffer(data[begin + before : end - 4], dtype)
             assert len(tokens) == int(length)
-            found.append({"tokens": tokens, "valid": struct.unpack("<i", data[end - 4 : end])[0]})
+            sample = {"tokens": tokens, "valid": struct.unpack("<i", data[end - 4 : end])[0]}
+            found.append(sample | ({"attention_mask": np.frombuffer(data[begin:][:before], "u1")} if masks else {}))
     return found
 
 

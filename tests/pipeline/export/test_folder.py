@@ -182,5 +182,5 @@ def test_the_command_says_what_it_wrote(small_run: Path, tmp_path: Path, capsys:
     said = capsys.readouterr().out
     found = held(small_run)
     assert said.startswith(f"{len(found.tokens):,} rows, ")
-    assert f"{found.valid.sum():,} tokens in 3 files" in said
+    assert f"{found.real.sum():,} tokens in 3 files" in said
     assert newest(small_run).path in said

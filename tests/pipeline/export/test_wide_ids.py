@@ -12,7 +12,7 @@ from tokenmill.pipeline.export import hugging_face, mds, smdm
 from tokenmill.pipeline.export.rows import Gathered
 
 TOKENS = np.array([[0, 65535, 65536, 100_000], [5, 0, 0, 0]], np.uint32)
-ROWS = Gathered(TOKENS, np.array([4, 1], np.int32), 2)
+ROWS = Gathered(TOKENS, np.array([[1, 1, 1, 1], [1, 0, 0, 0]], bool), 2)
 
 
 def test_smdm(tmp_path: Path):
@@ -33,7 +33,8 @@ def test_mds(tmp_path: Path):
 
 
 def test_a_shard_of_mds_stays_below_4_gib(tmp_path: Path):
-    rows = Gathered(np.broadcast_to(np.uint16(0), (1 << 15, 1 << 16)), np.zeros(1 << 15, np.int32), 0)
+    shape = (1 << 15, 1 << 16)
+    rows = Gathered(np.broadcast_to(np.uint16(0), shape), np.broadcast_to(np.False_, shape), 0)
     with (tmp_path / "a").open("wb") as file, pytest.raises(ValueError, match="smaller --file-bytes"):
         mds.write(file, rows)
 
