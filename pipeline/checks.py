@@ -10,7 +10,6 @@ from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.manifests.receipts import Output, Receipt, receipts_of
 from tokenmill.manifests.shards import CorruptShardError, check_batch
 from tokenmill.pipeline.packed import count_packed
-from tokenmill.pipeline.removals import FOLDER as REQUESTS
 from tokenmill.pipeline.steps.ingest import ingest_balance
 from tokenmill.pipeline.steps.publish import Published, manifest_receipts, read_version, versions
 from tokenmill.pipeline.steps.select import select_balance
@@ -27,9 +26,6 @@ DATA_FOLDERS = tuple(
 
 #: Files of the rounds of *deduplicate*: no manifest names them, and a run that needs them makes them again.
 ROUNDS_FOLDER = "dedup"
-
-#: What a run keeps beside its data; of these files no manifest names any, or not yet.
-_BESIDE = (ROUNDS_FOLDER, REQUESTS, "logs", "receipts", "skips", "tmp", "tombstones")
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,8 @@ def named_files(storage: Storage, published: Published, receipts: Sequence[Recei
 def verify(storage: Storage, published: Published, quick: bool = False) -> Iterator[tuple[str, Finding | None]]:
     """Check every file of a version; yields (path, what is wrong or None), then the foreign files.
 
+    A file is foreign if it lies in a folder of the run's data and no version names it; what people keep beside these
+    folders, recipe and raw files of the demo for instance, is theirs: nothing reads it.
     Every byte is read, and hashed. `quick` reads what is cheap: sizes, manifests, the footers of Parquet files, which
     must be readable and fit the file, and all of a shard that follows its record batches, which has a hash of its own.
 
@@ -80,7 +78,7 @@ def verify(storage: Storage, published: Published, quick: bool = False) -> Itera
     for version in sorted(others):
         earlier = read_version(storage, version)
         named |= named_files(storage, earlier, receipts_in(storage, earlier))
-    for path in sorted(path for path in set(sizes) - set(named) if path.split("/")[0] not in _BESIDE):
+    for path in sorted(path for path in set(sizes) - set(named) if path.split("/")[0] in DATA_FOLDERS):
         yield path, Finding(path, "foreign: no published manifest names it (`tokenmill gc` removes what a rerun left)")
 
 

@@ -1,6 +1,6 @@
 """Where a pre-tokenizer cuts a text: the patterns in use, each as one pass over UTF-8.
 
-A pattern is a regex of alternatives, the first that matches wins; `_piece_of_gpt2` and the like give the end of the
+A pattern is a regex of alternatives, the first that matches wins; `gpt2_end` and the like give the end of the
 match at a place. What they do is what the pattern in their docstring says, alternative by alternative.
 """
 

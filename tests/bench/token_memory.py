@@ -1,4 +1,4 @@
-"""Memory of a process that encodes text for long: `python -m tests.bench.token_memory [--quick] [--megabytes N]`.
+"""Memory of a process that encodes text for long: `python -m tests.bench.token_memory [--quick]`, or `--megabytes N`.
 
 The main content of the pages in TOKENMILL_REAL_DATA, over and over, with one letter replaced by another character each
 time, so that many pieces are new and the cache of 32 MiB is filled and emptied again and again. Resident memory after
@@ -20,7 +20,7 @@ _VOCAB_SIZE = 32_768
 def main() -> None:
     """Encode, look at memory, print the figures."""
     parser = arguments(__doc__, "30 MB of text from 250 pages")
-    parser.add_argument("--megabytes", type=int, default=1000, help="of text (1000)")
+    parser.add_argument("--megabytes", type=int, default=10_000, help="of text (10,000)")
     options = parser.parse_args()
     megabytes = 30 if options.quick else options.megabytes
     kinds = halves(documents(250, 4 << 20) if options.quick else documents())

@@ -27,9 +27,8 @@ from tests.bench.shared.figures import AT_MOST, Figure, arguments, figures_line
 from tests.bench.shared.pages import bytes_of
 from tests.bench.shared.timing import in_turns_prepared
 from tests.bench.shared.trained import at_most, documents, halves, trained
-from tokenmill.pipeline.tokens.byte_level import byte_letters
+from tokenmill.pipeline.tokens.byte_level import NAMED_PATTERNS, byte_letters
 from tokenmill.pipeline.tokens.encode import Encoder, TokenizerPolicy
-from tokenmill.pipeline.tokens.train import PATTERN
 
 VOCABULARIES = {"32k": 32_768, "128k": 131_072}
 BARS = {"tokenizers": 20, "tiktoken": 4}
@@ -111,7 +110,7 @@ def _encoding(tokenizer_json: bytes) -> Any:
     ranks = {
         bytes(letters[c] for c in piece): i for piece, i in value["model"]["vocab"].items() if piece not in control
     }
-    return tiktoken.Encoding("trained", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+    return tiktoken.Encoding("trained", pat_str=NAMED_PATTERNS["llama3"], mergeable_ranks=ranks, special_tokens={})
 
 
 def _compare(tokenizer_json: bytes, texts: list[str]) -> None:

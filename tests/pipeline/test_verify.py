@@ -124,7 +124,9 @@ def test_quick_finds_what_is_missing_cut_or_foreign(mended: tuple[Path, Publishe
         (output / path).unlink()
         assert found_in(output, published, quick=True) == {path: "missing"}
         (output / path).write_bytes(whole)
-    for stray in ("stray.arrow", "sequences/notes/stray.arrow", "exports/x/stray.bin", f"{shard.path}.part"):
+    (output / "recipe.yaml").write_text("beside the run's folders: of people")
+    assert found_in(output, published, quick=True) == {}
+    for stray in ("sequences/stray.arrow", "sequences/notes/stray.arrow", "manifests/x/stray", f"{shard.path}.part"):
         (output / stray).parent.mkdir(parents=True, exist_ok=True)
         (output / stray).write_bytes(b"?")
         problems = found_in(output, published, quick=True)

@@ -84,7 +84,10 @@ UNKNOWN: dict[str, tuple[Value, str]] = {
     "lstrip": (changed(added_tokens=[token("  ", lstrip=True)]), "its added token '  ' is not plain"),
     "rstrip": (changed(added_tokens=[token("  ", rstrip=True)]), "its added token '  ' is not plain"),
     "word": (changed(added_tokens=[token("  ", single_word=True)]), "its added token '  ' is not plain"),
-    "beyond ASCII": (changed(added_tokens=[token("\u3000")]), "its added token '\\\\u3000' is not plain"),
+    "beyond ASCII": (
+        changed(added_tokens=[token("\u3000")]),
+        "one of its added tokens is not ASCII, and NFC may change it",
+    ),
     "blank and added": (
         changed(added_tokens=[token("  ")], pre_tokenizer=pre(add_prefix_space=True)),
         "a blank goes before each text, and text between added tokens",
