@@ -29,7 +29,7 @@ from tokenmill.manifests.shards import SequenceFormat, check_batch, decode_batch
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tokens.encode import Encoder, TokenizerPolicy
 from tokenmill.pipeline.tokens.packing import PackingPolicy, pack
-from tokenmill.pipeline.tokens.rows import pad_id, shard_batches
+from tokenmill.pipeline.tokens.rows import fill_of, shard_batches
 
 LENGTH = 4096
 
@@ -78,7 +78,7 @@ def _write(encoder: Encoder, texts: pa.LargeStringArray, storage: Storage, numbe
         LENGTH, encoder.vocab_size, encoder.hash, encoder.special_ids, policy.name, "all", "unit", ("part",)
     )
     index, rows = np.zeros(len(texts), np.int32), np.arange(len(texts), dtype=np.int32)
-    shards = shard_batches(encoded, packing, index, rows, written, pad_id(encoder.special_ids))
+    shards = shard_batches(encoded, packing, index, rows, written, fill_of(encoder.special_ids, encoder.policy))
     for shard, batches in enumerate(shards):
         with storage.temporary() as draft:
             inside = write_batches(draft.file, written.schema, batches)

@@ -69,6 +69,15 @@ def halves(kinds: Mapping[str, list[str]]) -> dict[str, tuple[list[str], list[st
     return {kind: (texts[::2], texts[1::2]) for kind, texts in kinds.items()}
 
 
+def mixed(first: tuple[list[str], list[str]], second: tuple[list[str], list[str]]) -> tuple[list[str], list[str]]:
+    """Two kinds as one, halved alike, each text's place by its share, so that any stretch has both."""
+    halves_of_both = []
+    for texts, others in zip(first, second, strict=True):
+        placed = [((i + 0.5) / len(one), text) for one in (texts, others) for i, text in enumerate(one)]
+        halves_of_both.append([text for _, text in sorted(placed)])
+    return halves_of_both[0], halves_of_both[1]
+
+
 def at_most(texts: Sequence[str], num_bytes: int) -> list[str]:
     """The first texts that are so many bytes together."""
     ends = accumulate(len(text.encode()) for text in texts)
