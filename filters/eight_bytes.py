@@ -57,9 +57,19 @@ def _trailing_zeros(typingctx, value):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), generate
 
 
+def _leading_zeros(typingctx, value):  # type: ignore[no-untyped-def]
+    """Zeros above the highest bit of a uint64 that is set; 64 of 0."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.ctlz(arguments[0], context.get_constant(types.boolean, False))
+
+    return types.uint64(types.uint64), generate
+
+
 load8: Any = intrinsic(_load8)
 store8: Any = intrinsic(_store8)
 trailing_zeros: Any = intrinsic(_trailing_zeros)
+leading_zeros: Any = intrinsic(_leading_zeros)
 
 
 @helper

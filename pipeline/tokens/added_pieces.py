@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokenmill.dedup.shingles import text_buffers
-from tokenmill.filters.eight_bytes import count_letters
+from tokenmill.filters.eight_bytes import count_letters, find_byte
 from tokenmill.kernels import helper, kernel
 
 U8 = npt.NDArray[np.uint8]
@@ -92,7 +92,12 @@ def find_added(data: U8, at: int, end: int, begins: I64, bounds: I64, pieces: U8
     """Place of the first added piece from `at` on, the longest there, and which it is; (end, -1): none."""
     if bounds.shape[0] == 1:
         return end, -1
+    alike = begins[np.int64(pieces[0]) + 1] == bounds.shape[0] - 1  # all begin with one byte, mostly <
     while at < end:
+        if alike:
+            at = find_byte(data, at, end, pieces[0])
+            if at == end:
+                break
         if begins[data[at]] < begins[data[at] + 1]:
             which = _longest_added(data, at, end, begins, bounds, pieces)
             if which >= 0:

@@ -77,7 +77,8 @@ class ByteLevel:
         prefix: whether a text begins with a blank.
         first_ids: uint32[256], the id of each byte.
         merges: (left, right, made), ids, in order of rank.
-        whole: pieces that are tokens as they stand, if merges are ignored for these.
+        pieces: ids of the vocabulary, by bytes.
+        whole: those of them that are tokens as they stand: all, if merges are ignored for these, or none.
         added: added tokens that are pieces of text.
     """
 
@@ -86,6 +87,7 @@ class ByteLevel:
     prefix: bool
     first_ids: U32
     merges: Sequence[tuple[int, int, int]]
+    pieces: Mapping[bytes, int]
     whole: Mapping[bytes, int]
     added: Mapping[bytes, int]
 
@@ -111,7 +113,7 @@ def read(value: Mapping[str, Any]) -> ByteLevel:
     whole = ids if model.get("ignore_merges") else {}
     vocab = model["vocab"]
     merges = [(vocab[left], vocab[right], vocab[made]) for left, right, made in map(merge_names, model["merges"])]
-    return ByteLevel(pattern, _is_nfc(value.get("normalizer")), prefix, first_ids, merges, whole, added)
+    return ByteLevel(pattern, _is_nfc(value.get("normalizer")), prefix, first_ids, merges, ids, whole, added)
 
 
 def _pattern_of(pre: Mapping[str, Any] | None) -> tuple[Pattern, bool]:

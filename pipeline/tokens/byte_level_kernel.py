@@ -9,10 +9,13 @@ from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, merge_piece
 from tokenmill.pipeline.tokens.letter_classes import NFC_CHANGES
 from tokenmill.pipeline.tokens.piece_cache import (
     LONGEST,
+    SHORT_BYTES,
     find_long,
+    find_short,
     hash_bytes,
+    is_short,
     keep_long,
-    keep_scanned,
+    keep_short,
     short_ids,
     short_row,
 )
@@ -31,16 +34,46 @@ AHEAD = 64
 
 
 @kernel
-def find_changes(data: U8, bounds: I64, block: U16, of_block: U8, changes: BOOL) -> None:
-    """Which texts NFC may change."""
+def find_changes(data: U8, bounds: I64, present: BOOL, block: U16, of_block: U8, changes: BOOL) -> None:
+    """Which texts NFC may change; bytes under a null are none."""
     for i in range(changes.shape[0]):
-        at, end = bounds[i], bounds[i + 1]
+        at, end = bounds[i], bounds[i + 1] if present[i] else bounds[i]
         while at < end and not changes[i]:
             if data[at] < 0x80:
                 at += 1
             else:
                 changes[i] = class_at(data, at, block, of_block) & NFC_CHANGES != 0
                 at += char_bytes(data[at])
+
+
+@kernel
+def keep_pieces(
+    data: U8,
+    bounds: I64,
+    first_ids: U32,
+    first_ranks: U32,
+    pair_rows: U64,
+    made: U32,
+    whole_rows: U64,
+    whole_bounds: I64,
+    whole_data: U8,
+    whole_ids: U32,
+    short: U64,
+    long: U64,
+    kept: U32,
+    used: I64,
+    room: U64,
+    out: U32,
+) -> None:
+    """Remember pieces that no text has shown yet, each of them as a text would be encoded that is this piece."""
+    for i in range(bounds.shape[0] - 1):
+        at, number = bounds[i], bounds[i + 1] - bounds[i]
+        count = _new_piece(
+            data, at, number, first_ids, first_ranks, pair_rows, made, whole_rows, whole_bounds, whole_data, whole_ids,
+            long, kept, used, room, out, 0,
+        )  # fmt: skip
+        if is_short(number, out, 0, count):
+            keep_short(data, at, number, short_row(data, at, number, short), short, out, 0, count)
 
 
 @kernel
@@ -63,8 +96,9 @@ def encode_batch(
     block: U16,
     of_block: U8,
     first_ids: U32,
-    pairs: U64,
-    shift: np.uint64,
+    first_ranks: U32,
+    pair_rows: U64,
+    made: U32,
     whole_rows: U64,
     whole_bounds: I64,
     whole_data: U8,
@@ -108,27 +142,26 @@ def encode_batch(
                         continue
             if at == segment:
                 segment = segment_end(data, at, stop, group_digits, numbers, block, of_block)
-            begin = at
             count = _scan(
                 data, at, segment, kind, digits, contractions, slashes, block, of_block, short, ahead[0], ahead[1]
             )
             for i in range(count):
-                ahead[2, i] = to
-                if ahead[1, i] >= 0:
-                    to = short_ids(short, ahead[1, i], out, to)
+                number, row = ahead[0, i] - at, ahead[1, i]
+                found = find_short(data, at, number, row, short) if row >= 0 else -1
+                if found >= 0:
+                    to = short_ids(short, found, out, to)
                 else:
-                    number = ahead[0, i] - at
                     if number * ROOM_PER_BYTE > room.shape[0]:
-                        keep_scanned(data, begin, i, ahead[0], ahead[1], ahead[2], short, out)
                         state[0], state[1], state[2], state[3], state[4] = text, at, stop, segment, to
                         return number
-                    to = _new_piece(
-                        data, at, number, first_ids, pairs, shift, whole_rows, whole_bounds, whole_data, whole_ids,
-                        long, kept, used, room, out, to,
+                    behind = _new_piece(
+                        data, at, number, first_ids, first_ranks, pair_rows, made, whole_rows, whole_bounds, whole_data,
+                        whole_ids, long, kept, used, room, out, to,
                     )  # fmt: skip
+                    if is_short(number, out, to, behind - to):
+                        keep_short(data, at, number, row, short, out, to, behind - to)
+                    to = behind
                 at = ahead[0, i]
-            ahead[2, count] = to
-            keep_scanned(data, begin, count, ahead[0], ahead[1], ahead[2], short, out)
         if present[text]:
             for k in range(tail.shape[0]):
                 out[to] = tail[k]
@@ -154,12 +187,12 @@ def _scan(
     ends: I64,
     rows: I64,
 ) -> int:
-    """Ends of the next pieces of a segment, and their rows in `short`, -1: none; how many pieces.
+    """Ends of the next pieces of a segment, and their rows in `short`, -1: too long; how many pieces.
 
-    Rows are looked up pieces ahead of their use, so that a core waits for many lines of the table at once.
+    Rows are asked for pieces ahead of their use, so that a core waits for many lines of the table at once.
     """
     count = 0
-    while at < segment and count < ends.shape[0] - 1:
+    while at < segment and count < ends.shape[0]:
         behind = piece_end(data, at, segment, kind, digits, contractions, slashes, block, of_block)
         rows[count] = short_row(data, at, behind - at, short) if behind - at <= 15 else -1
         ends[count] = behind
@@ -174,8 +207,9 @@ def _new_piece(
     at: int,
     number: int,
     first_ids: U32,
-    pairs: U64,
-    shift: np.uint64,
+    first_ranks: U32,
+    pair_rows: U64,
+    made: U32,
     whole_rows: U64,
     whole_bounds: I64,
     whole_data: U8,
@@ -189,22 +223,21 @@ def _new_piece(
 ) -> int:
     """Write the ids of one piece that `short` has not: where they end."""
     mixed = np.uint64(0)
-    if number <= LONGEST:
+    if SHORT_BYTES < number <= LONGEST:
         mixed = hash_bytes(data, at, number)
         behind = find_long(data, at, number, mixed, long, kept, out, to)
         if behind >= 0:
             return behind
     behind = -1
     if whole_rows.shape[0] > 1:
-        if number > LONGEST:
+        if number <= SHORT_BYTES or number > LONGEST:
             mixed = hash_bytes(data, at, number)
         one = find_whole(data, at, number, mixed, whole_rows, whole_bounds, whole_data, whole_ids)
         if one >= 0:
             out[to] = np.uint32(one)
             behind = to + 1
     if behind < 0:
-        behind = merge_piece(data, at, at + number, first_ids, pairs, shift, room, out, to)
-    count = behind - to
-    if number <= LONGEST:
-        keep_long(data, at, number, mixed, long, kept, used, out, to, count)
+        behind = merge_piece(data, at, at + number, first_ids, first_ranks, pair_rows, made, room, out, to)
+    if SHORT_BYTES < number <= LONGEST:
+        keep_long(data, at, number, mixed, long, kept, used, out, to, behind - to)
     return behind

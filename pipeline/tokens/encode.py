@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 import xxhash
 from tokenizers import Tokenizer
 
+from tokenmill.kernels import kernel
 from tokenmill.manifests.shards import token_dtype
 from tokenmill.pipeline.tokens import byte_level, sentence_pieces
 from tokenmill.pipeline.tokens.added_pieces import Unknown, added_pieces, count_pieces
@@ -46,6 +47,7 @@ from tokenmill.pipeline.tokens.tokenizer_json import hide, is_text, load, parse,
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 I64 = npt.NDArray[np.int64]
+BOOL = npt.NDArray[np.bool_]
 #: uint16 or uint32
 Tokens = npt.NDArray[Any]
 
@@ -181,30 +183,48 @@ class Encoder:
             tokens.append(ids.astype(tokens[0].dtype))
             lengths.append(counts)
         spelled = count_pieces(texts, self._controls)
-        batch = EncodedBatch(np.concatenate(tokens), _offsets(np.concatenate(lengths)), spelled)
+        ids = tokens[1] if len(tokens) == 2 else np.concatenate(tokens)
+        batch = EncodedBatch(ids, _offsets(np.concatenate(lengths)), spelled)
         self._check(batch, texts)
         return batch
 
     def _check(self, batch: EncodedBatch, texts: pa.LargeStringArray) -> None:
         """Raise unless control ids stand exactly where the policy puts BOS and EOS, and nulls have no token."""
         present = np.asarray(pc.is_valid(texts))
-        expected = np.zeros(len(batch.tokens), dtype=np.bool_)
         ends = []
         if self.policy.prepend_bos:
             ends.append((self.special_ids["bos"], batch.offsets[:-1][present]))
         if self.policy.append_eos:
             ends.append((self.special_ids["eos"], batch.offsets[1:][present] - 1))
         for token, places in ends:
-            expected[places] = self._is_control[token]
             if np.any(batch.tokens[places] != token):
                 raise ValueError(f"token {token}, due at one end of every document, is missing in at least one")
-        wrong = np.flatnonzero(self._is_control[batch.tokens] != expected)
-        if len(wrong):
-            document = int(np.searchsorted(batch.offsets, wrong[0], side="right")) - 1
+        around = (int(self.policy.prepend_bos), int(self.policy.append_eos))
+        wrong = _first_control(batch.tokens, batch.offsets, present, *around, self._is_control)
+        if wrong >= 0:
+            document = int(np.searchsorted(batch.offsets, wrong, side="right")) - 1
             raise ValueError(
-                f"text {document} of the batch produced control id {batch.tokens[wrong[0]]} at its token "
-                f"{wrong[0] - batch.offsets[document]}; the tokenizer's model makes it from plain text: use another"
+                f"text {document} of the batch produced control id {batch.tokens[wrong]} at its token "
+                f"{wrong - batch.offsets[document]}; the tokenizer's model makes it from plain text: use another"
             )
+
+
+@kernel
+def _first_control(tokens: Tokens, offsets: I64, present: BOOL, before: int, behind: int, is_control: BOOL) -> int:
+    """Place of the first control id between what stands before and behind each text, or -1."""
+    least, largest = is_control.shape[0], -1
+    for token in range(is_control.shape[0]):
+        if is_control[token]:
+            least, largest = min(least, token), token
+    for text in range(present.shape[0]):
+        if present[text]:
+            first, end, found = offsets[text] + before, offsets[text + 1] - behind, 0
+            for place in range(first, end):  # without a branch, so that many are looked at together
+                found += (tokens[place] >= least) & (tokens[place] <= largest)
+            for place in range(first, end if found else first):
+                if is_control[tokens[place]]:
+                    return place
+    return -1
 
 
 def _offsets(lengths: I64) -> I64:

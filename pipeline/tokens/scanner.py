@@ -22,6 +22,8 @@ WHOLE, GPT2, CL100K, O200K = range(4)
 _APOSTROPHE, _SLASH, _BLANK = 0x27, 0x2F, 0x20
 _LONG_S = 0x17F  # folds to s, and is the only letter beyond ASCII that folds to one of a contraction's
 _WORD = LETTER | NUMBER | SPACE
+#: What may not stand before a word, in its piece.
+_NOT_BEFORE = LETTER | NUMBER | NEWLINE
 
 
 class Pattern(NamedTuple):
@@ -160,8 +162,24 @@ def marks_end(data: U8, at: int, end: int, slashes: bool, block: U16, of_block: 
 
 
 @helper
+def ascii_word_end(data: U8, at: int, end: int, before: int) -> int:
+    """End of `before` characters and ASCII letters, before another ASCII character or the end, or `at`.
+
+    That is what is mostly met; where it is a word, no branch hangs on what it is.
+    """
+    first = at + before
+    behind = first + count_letters(data, first, end)
+    if behind == first or (behind < end and (data[behind] >= 0x80 or 0x61 <= data[behind] | 0x20 <= 0x7A)):
+        return at
+    return behind
+
+
+@helper
 def gpt2_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
     r"""`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`."""
+    behind = ascii_word_end(data, at, end, int(data[at] == _BLANK))
+    if behind > at:
+        return behind
     behind = contraction_end(data, at, end, False)
     if behind > at:
         return behind
@@ -183,6 +201,10 @@ def cl100k_end(data: U8, at: int, end: int, digits: int, block: U16, of_block: U
     `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|` and then
     `\s*[\r\n]+|\s+(?!\S)|\s+`.
     """
+    first_class = of_block[data[at]] if data[at] < 0x80 and data[at] != _APOSTROPHE else LETTER
+    behind = ascii_word_end(data, at, end, int(first_class & _NOT_BEFORE == 0))
+    if behind > at:
+        return behind
     found = class_at(data, at, block, of_block)
     if found & LETTER:
         return letters_end(data, at, end, block, of_block)
@@ -219,9 +241,9 @@ def cased_end(data: U8, at: int, end: int, block: U16, of_block: U8) -> int:
 
 
 @helper
-def plain_word_end(data: U8, at: int, end: int) -> int:
-    r"""End of ` ?[A-Z]?[a-z]+` before an ASCII character or the end, or `at`: the words that o200k mostly meets."""
-    first = at + (data[at] == _BLANK)
+def plain_word_end(data: U8, at: int, end: int, of_block: U8) -> int:
+    r"""End of `[^\r\n\p{L}\p{N}]?[A-Z]?[a-z]+` before ASCII or the end, or `at`: what o200k mostly meets."""
+    first = at + (data[at] < 0x80 and of_block[data[at]] & _NOT_BEFORE == 0)
     first += first < end and 0x41 <= data[first] <= 0x5A
     behind = first + count_small(data, first, end)
     if behind == first or (behind < end and (data[behind] >= 0x80 or 0x61 <= data[behind] <= 0x7A)):
@@ -263,7 +285,7 @@ def o200k_end(
 
     `\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
     """
-    behind = plain_word_end(data, at, end)
+    behind = plain_word_end(data, at, end, of_block)
     found = class_at(data, at, block, of_block)
     if behind == at:
         behind = o200k_word_end(data, at, end, found, block, of_block)

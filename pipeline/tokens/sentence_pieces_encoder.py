@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from tokenmill.dedup.shingles import text_buffers
 from tokenmill.pipeline.tokens.added_pieces import added_pieces, with_blank
-from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, pair_table, table_shift
-from tokenmill.pipeline.tokens.piece_cache import piece_cache
+from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, pair_table
+from tokenmill.pipeline.tokens.piece_cache import SHORT_IDS, piece_cache
 from tokenmill.pipeline.tokens.safe_cuts import BLANK, MARK, joined_pairs
 from tokenmill.pipeline.tokens.sentence_pieces import NEVER, WITHOUT, SentencePieces
 from tokenmill.pipeline.tokens.sentence_pieces_kernel import AHEAD, encode_batch
@@ -55,16 +55,15 @@ class SentencePiecesEncoder:
     def __init__(self, tokenizer: SentencePieces, cache_bytes: int = CACHE_BYTES) -> None:
         """Make the tables; the cache takes at most `cache_bytes`."""
         self._prefix = tokenizer.prefix
-        pairs = pair_table(tokenizer.merges)
         self._tables = (
             *added_pieces(tokenizer.added),
             *joined_pairs(tokenizer.joined),
             *_characters(tokenizer.characters),
-            *(tokenizer.byte_ids, pairs, table_shift(pairs)),
+            *(tokenizer.byte_ids, *pair_table(tokenizer.merges)),
             *piece_cache(cache_bytes),
         )
         self._room = np.empty(ROOM_PER_BYTE << 12, np.uint64)
-        self._ahead = np.empty((3, AHEAD + 1), np.int64)
+        self._ahead = np.empty((2, AHEAD), np.int64)
 
     def encode(self, texts: pa.LargeStringArray, head: Sequence[int], tail: Sequence[int]) -> tuple[U32, I64]:
         """Ids of all texts, uint32, and how many each has, int64[n]; none of a null.
@@ -75,7 +74,8 @@ class SentencePiecesEncoder:
             tail: ids behind each.
         """
         data, bounds = text_buffers(self._prefixed(texts))
-        out = np.empty(int(bounds[-1] - bounds[0]) + (len(head) + len(tail)) * len(texts), np.uint32)
+        most = int(bounds[-1] - bounds[0]) + (len(head) + len(tail)) * len(texts)
+        out = np.empty(most + SHORT_IDS, np.uint32)
         lengths = np.zeros(len(texts), np.int64)
         state = np.array([0, -1, 0], np.int64)
         present = texts.is_valid().to_numpy(zero_copy_only=False)

@@ -8,10 +8,13 @@ from tokenmill.pipeline.tokens.added_pieces import find_added
 from tokenmill.pipeline.tokens.byte_pairs import ROOM_PER_BYTE, merge_ids
 from tokenmill.pipeline.tokens.piece_cache import (
     LONGEST,
+    SHORT_BYTES,
     find_long,
+    find_short,
     hash_bytes,
+    is_short,
     keep_long,
-    keep_scanned,
+    keep_short,
     short_ids,
     short_row,
 )
@@ -46,8 +49,8 @@ def encode_batch(
     block: U16,
     of_block: I32,
     byte_ids: U32,
-    pairs: U64,
-    shift: np.uint64,
+    pair_rows: U64,
+    made: U32,
     short: U64,
     long: U64,
     kept: U32,
@@ -76,7 +79,6 @@ def encode_batch(
                 at = end
         stop = at  # of a piece between added ones, as far as is known
         while at < end:
-            begin = at
             count, stop = _scan(
                 data,
                 at,
@@ -92,24 +94,24 @@ def encode_batch(
                 ahead[1],
             )
             for i in range(count):
-                ahead[2, i] = to
-                number = ahead[0, i] - at
-                if ahead[1, i] >= 0:
-                    to = short_ids(short, ahead[1, i], out, to)
-                elif ahead[1, i] < -1:
-                    out[to] = added_ids[-2 - ahead[1, i]]
+                number, row = ahead[0, i] - at, ahead[1, i]
+                found = find_short(data, at, number, row, short) if row >= 0 else -1
+                if found >= 0:
+                    to = short_ids(short, found, out, to)
+                elif row < -1:
+                    out[to] = added_ids[-2 - row]
                     to += 1
                 else:
                     if number * ROOM_PER_BYTE > room.shape[0]:
-                        keep_scanned(data, begin, i, ahead[0], ahead[1], ahead[2], short, out)
                         state[0], state[1], state[2] = text, at, to
                         return number
-                    to = _new_piece(
-                        data, at, number, block, of_block, byte_ids, pairs, shift, long, kept, used, room, out, to
+                    behind = _new_piece(
+                        data, at, number, block, of_block, byte_ids, pair_rows, made, long, kept, used, room, out, to
                     )
+                    if is_short(number, out, to, behind - to):
+                        keep_short(data, at, number, row, short, out, to, behind - to)
+                    to = behind
                 at = ahead[0, i]
-            ahead[2, count] = to
-            keep_scanned(data, begin, count, ahead[0], ahead[1], ahead[2], short, out)
         if present[text]:
             for k in range(tail.shape[0]):
                 out[to] = tail[k]
@@ -135,12 +137,12 @@ def _scan(
     ends: I64,
     rows: I64,
 ) -> tuple[int, int]:
-    """Ends of the next pieces; their rows in `short`, -1: none, -2 - k: added piece k. How many; the next `stop`.
+    """Ends of the next pieces; their rows in `short`, -1: too long, -2 - k: added piece k. How many; the next `stop`.
 
-    Rows are looked up pieces ahead of their use, so that a core waits for many lines of the table at once.
+    Rows are asked for pieces ahead of their use, so that a core waits for many lines of the table at once.
     """
     count = 0
-    while at < end and count < ends.shape[0] - 1:
+    while at < end and count < ends.shape[0]:
         which = -1
         if at == stop:
             stop, which = find_added(data, at, end, added_begins, added_bounds, added_data)
@@ -165,8 +167,8 @@ def _new_piece(
     block: U16,
     of_block: I32,
     byte_ids: U32,
-    pairs: U64,
-    shift: np.uint64,
+    pair_rows: U64,
+    made: U32,
     long: U64,
     kept: U32,
     used: I64,
@@ -176,14 +178,14 @@ def _new_piece(
 ) -> int:
     """Write the ids of one piece that `short` has not: where they end."""
     mixed = np.uint64(0)
-    if number <= LONGEST:
+    if SHORT_BYTES < number <= LONGEST:
         mixed = hash_bytes(data, at, number)
         behind = find_long(data, at, number, mixed, long, kept, out, to)
         if behind >= 0:
             return behind
     behind = _spell(data, at, at + number, block, of_block, byte_ids, out, to)
-    behind = merge_ids(behind - to, pairs, shift, room, out, to)
-    if number <= LONGEST:
+    behind = merge_ids(behind - to, pair_rows, made, room, out, to)
+    if SHORT_BYTES < number <= LONGEST:
         keep_long(data, at, number, mixed, long, kept, used, out, to, behind - to)
     return behind
 

@@ -20,6 +20,7 @@ from tests.pipeline.tokens.byte_level_tokenizers import (
 from tokenmill.pipeline.tokens.byte_level import read
 from tokenmill.pipeline.tokens.byte_level_encoder import ByteLevelEncoder
 from tokenmill.pipeline.tokens.byte_level_kernel import AHEAD
+from tokenmill.pipeline.tokens.byte_pairs import HEAP_FROM
 from tokenmill.pipeline.tokens.encode import TokenizerPolicy
 from tokenmill.pipeline.tokens.piece_cache import LONGEST
 from tokenmill.pipeline.tokens.probes import strings
@@ -29,7 +30,8 @@ VALUES["NFC"] = train(PRE_TOKENIZERS["qwen2"], nfc=True)
 ENCODERS = {name: fast_encoder(value) for name, value in VALUES.items()}
 #: Pieces of all lengths on both sides of the bounds that the cache, the heap and the room have.
 LONG = [
-    *("x" * size for size in (14, 15, 16, 17, 127, 128, LONGEST - 1, LONGEST, LONGEST + 1, 5000)),
+    *("x" * size for size in (14, 15, 16, 17, LONGEST - 1, LONGEST, LONGEST + 1, 5000)),
+    *(("qZx" * 40)[: HEAP_FROM + more] for more in range(-3, 4)),
     *("ab" * size + "é" * size for size in (4, 7, 8, 250, 3000)),
     " " * 1000 + "\n" * 700 + "-=" * 900 + "9" * 5000,
     "数学" * 4000,
@@ -63,6 +65,18 @@ def test_a_batch_is_its_texts_one_by_one_in_any_order() -> None:
     expected = ids_of(made, texts)
     assert [ids_of(made, [text])[0] for text in texts] == expected
     assert ids_of(made, texts[::-1]) == expected[::-1]
+
+
+def test_a_new_encoder_knows_its_vocabulary() -> None:
+    """Where the cache has room; its ids are those that merging gives."""
+    tokenizer = read(VALUES["gpt2"])
+    tokens = {piece for piece in tokenizer.pieces if len(piece) <= 15}
+    kept = ByteLevelEncoder(tokenizer)._cache.short
+    numbers = kept[:, 1] >> np.uint64(56)
+    known = {row.tobytes()[: int(size)] for row, size in zip(kept[:, :2], numbers, strict=True) if size}
+    assert len(known & tokens) > 0.99 * len(tokens) > 100
+    assert known <= tokens
+    assert not ByteLevelEncoder(tokenizer, 4096)._cache.short.any()
 
 
 @pytest.mark.parametrize("pieces", [AHEAD - 1, AHEAD, AHEAD + 1, 2 * AHEAD, 5 * AHEAD + 3])

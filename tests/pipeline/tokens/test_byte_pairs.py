@@ -9,22 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenmill.kernels import kernel
-from tokenmill.pipeline.tokens.byte_pairs import HEAP_FROM, ROOM_PER_BYTE, merge_piece, pair_table, table_shift
+from tokenmill.pipeline.tokens.added_pieces import Unknown
+from tokenmill.pipeline.tokens.byte_pairs import (
+    HEAP_FROM,
+    ROOM_PER_BYTE,
+    first_ranks,
+    merge_piece,
+    pair_table,
+)
 
 Merges = list[tuple[int, int, int]]
 FIRST = np.arange(256, dtype=np.uint32)[::-1].copy()  # the byte's id is not the byte
 
 
 @kernel
-def _merge(data, at, end, first_ids, pairs, shift, room, out, to):  # type: ignore[no-untyped-def]
-    return merge_piece(data, at, end, first_ids, pairs, shift, room, out, to)
+def _merge(data, at, end, first_ids, ranks, rows, made, room, out, to):  # type: ignore[no-untyped-def]
+    return merge_piece(data, at, end, first_ids, ranks, rows, made, room, out, to)
 
 
 def ours(piece: bytes, merges: Merges) -> list[int]:
     """With bytes around the piece and just the room that is asked for."""
     pairs, data = pair_table(merges), np.frombuffer(b"ab" + piece + b"ba", np.uint8)
     room, out = np.full(ROOM_PER_BYTE * len(piece), 2**63, np.uint64), np.full(len(piece) + 6, 77, np.uint32)
-    end = _merge(data, 2, 2 + len(piece), FIRST, pairs, table_shift(pairs), room, out, 3)
+    end = _merge(data, 2, 2 + len(piece), FIRST, first_ranks(FIRST, pairs), *pairs, room, out, 3)
     assert out[:3].tolist() + out[3 + len(piece) :].tolist() == [77] * 6
     return out[3:end].tolist()
 
@@ -101,10 +108,15 @@ def test_no_merges() -> None:
 
 def test_every_pair_is_found_and_no_other() -> None:
     rng = random.Random(4)
-    pairs = [(rng.randrange(2**31), rng.randrange(2**31), rng.randrange(2**31)) for _ in range(5000)]
-    table = pair_table(pairs)
-    assert len(table) >= 2 * len(pairs)
-    rows = table[table[:, 0] != 2**64 - 1].tolist()
-    assert sorted(rows) == sorted(
-        [left << 32 | right, rank << 32 | made] for rank, (left, right, made) in enumerate(pairs)
-    )
+    merges = [(rng.randrange(2**21 - 1), rng.randrange(2**21 - 1), rng.randrange(2**31)) for _ in range(5000)]
+    pairs = pair_table(merges)
+    assert len(pairs.rows) >= 2 * len(merges)
+    rows = pairs.rows[pairs.rows != 2**64 - 1].tolist()
+    assert sorted(rows) == sorted(left << 42 | right << 21 | rank for rank, (left, right, _) in enumerate(merges))
+    assert pairs.made.tolist() == [made for _, _, made in merges]
+
+
+@pytest.mark.parametrize("pair", [(2**21 - 1, 5, 6), (5, 2**21 - 1, 6)])
+def test_ids_that_a_row_cannot_hold_are_not_known(pair: tuple[int, int, int]) -> None:
+    with pytest.raises(Unknown, match="pass 2,097,151"):
+        pair_table([(1, 2, 3), pair])

@@ -14,6 +14,7 @@ from tokenmill.pipeline.tokens.byte_level import read
 from tokenmill.pipeline.tokens.byte_level_encoder import ByteLevelEncoder
 from tokenmill.pipeline.tokens.piece_cache import (
     find_long,
+    find_short,
     first_bytes,
     hash_bytes,
     keep_long,
@@ -37,13 +38,13 @@ def _hash(data, at, number):  # type: ignore[no-untyped-def]
 
 @kernel
 def _find_short(data, at, number, short, out):  # type: ignore[no-untyped-def]
-    row = short_row(data, at, number, short)
+    row = find_short(data, at, number, short_row(data, at, number, short), short)
     return -1 if row < 0 else short_ids(short, row, out, 0)
 
 
 @kernel
 def _keep_short(data, at, number, short, ids):  # type: ignore[no-untyped-def]
-    keep_short(data, at, number, short, ids, 0, ids.shape[0])
+    keep_short(data, at, number, short_row(data, at, number, short), short, ids, 0, ids.shape[0])
 
 
 @kernel
@@ -70,7 +71,7 @@ class Short:
         _keep_short(array(piece), 0, len(piece), self.table, np.array(ids, np.uint32))
 
     def find(self, piece: bytes) -> list[int] | None:
-        out = np.zeros(3, np.uint32)
+        out = np.zeros(5, np.uint32)
         count = _find_short(array(piece), 0, len(piece), self.table, out)
         return None if count < 0 else out[:count].tolist()
 
@@ -117,7 +118,7 @@ def test_hashes_of_alike_pieces_differ() -> None:
     assert len({int(_hash(array(piece), 0, len(piece))) for piece in pieces}) == len(pieces)
 
 
-IDS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3)
+IDS = st.lists(st.integers(0, 2**24 - 1), min_size=1, max_size=5)
 
 
 @given(kept=st.lists(st.tuples(st.binary(min_size=1, max_size=15), IDS), max_size=30), rows=st.sampled_from([2, 4, 64]))
@@ -142,10 +143,10 @@ def test_a_new_piece_takes_its_row_and_what_stood_there_the_row_beside() -> None
     first, second, third = [bytes([byte]) for byte in range(32) if row_of(bytes([byte])) == 0][:3]
     cache = Short(2)
     cache.keep(first, [1])
-    cache.keep(second, [2, 2**32 - 1])
-    assert (cache.find(first), cache.find(second)) == ([1], [2, 2**32 - 1])
-    cache.keep(third, [3, 0, 2**32 - 1])
-    assert [cache.find(piece) for piece in (first, second, third)] == [None, [2, 2**32 - 1], [3, 0, 2**32 - 1]]
+    cache.keep(second, [2, 2**24 - 1])
+    assert (cache.find(first), cache.find(second)) == ([1], [2, 2**24 - 1])
+    cache.keep(third, [3, 0, 2**24 - 1])
+    assert [cache.find(piece) for piece in (first, second, third)] == [None, [2, 2**24 - 1], [3, 0, 2**24 - 1]]
 
 
 def test_an_empty_table_has_no_piece_not_even_of_zeros() -> None:
