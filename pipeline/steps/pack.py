@@ -220,9 +220,9 @@ def _encode(
             strata = batch.strata
             if bounds is not None:
                 strata = with_copies(strata, clusters.get(part.key, NO_CLUSTERS).of_rows(batch.rows), bounds)
-            names = np.array(strata.to_pylist(), object)
-            for stratum in sorted(set(names)):
-                inside = np.flatnonzero(names == stratum)
+            codes = strata.dictionary_encode()
+            for code, stratum in enumerate(codes.dictionary.to_pylist()):
+                inside = np.flatnonzero(codes.indices.to_numpy() == code)
                 texts = batch.texts.take(pa.array(inside))
                 encoded = encoder.encode(texts)
                 round_trip.check(batch.rows[inside], texts, encoded)
