@@ -4,14 +4,14 @@ The state is the next row: a loader with another number of ranks, another batch 
 from it exactly, since the order, and the noise, of a row depend on nothing but its number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tokenmill.manifests.mixture import Plan
-from tokenmill.pipeline.loader.llada import Batch
+from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
 from tokenmill.pipeline.loader.order import Order, OrderedRows, Places
 from tokenmill.pipeline.loader.reader import Pieces, Reader
 
@@ -19,9 +19,6 @@ I64 = npt.NDArray[np.int64]
 STATE_FORMAT = "tokenmill-loader/1"
 #: Rows whose places are worked out together: `order` is fast in bulk.
 _ROWS_PER_LOOKUP = 8192
-#: (clean int64 [B, L], valid int32 [B], pieces of aligned rows, global rows int64 [B]) → the objective's fields of a
-#: Batch.
-MakeNoisy = Callable[[I64, npt.NDArray[np.int32], Pieces | None, I64], dict[str, Any]]
 
 
 class _Wanted(NamedTuple):
@@ -42,7 +39,7 @@ class Loader:
     Attributes:
         plan: what is trained on.
         order: which row comes when.
-        objective_hash: of all that decides the noise of a row but the seed.
+        objective: what its batches are for.
     """
 
     def __init__(
@@ -50,20 +47,18 @@ class Loader:
         plan: Plan,
         order: Order,
         reader: Reader,
-        make_noisy: MakeNoisy,
+        objective: Objective,
+        noise_key: NoiseKey,
         *,
-        objective_hash: str,
-        noise_seed: int,
         batch_size: int,
         dp_rank: int,
         dp_size: int,
     ) -> None:
         self.plan = plan
         self.order = order
-        self.objective_hash = objective_hash
+        self.objective = objective
+        self._noise_key = noise_key
         self._reader = reader
-        self._make_noisy = make_noisy
-        self._noise_seed = noise_seed
         self._batch_size = batch_size
         self._dp_rank = dp_rank
         self._dp_size = dp_size
@@ -107,8 +102,8 @@ class Loader:
             "format": STATE_FORMAT,
             "plan": self.plan.hash,
             "next_row": next_row,
-            "noise_seed": self._noise_seed,
-            "objective": self.objective_hash,
+            "noise_seed": self._noise_key.seed,
+            "objective": self.objective.hash(self._noise_key.mask_token_id),
             "skipped_batches": [],
         }
 
@@ -139,6 +134,7 @@ class Loader:
         if following is not None:
             self._reader.prefetch(np.unique(following.places.batch).tolist())
         mixture = self.plan.mixture
+        aligned = mixture.sequence_align > 1
         clean = np.empty((wanted.k.size, mixture.sequence_length), np.int64)
         valid = np.empty(wanted.k.size, np.int32)
         pieces: list[Pieces] = []
@@ -147,11 +143,12 @@ class Loader:
             members = np.flatnonzero(which == index)
             clean[members] = stored.tokens[wanted.places.row[members]]
             valid[members] = stored.valid[wanted.places.row[members]]
-            if mixture.sequence_align > 1:
+            if aligned or self.objective.needs_pieces:
                 found = stored.pieces(wanted.places.row[members], mixture.sequence_align)
                 pieces.append(found._replace(row=members[found.row]))
-        return Batch(
-            **self._make_noisy(clean, valid, _in_order(pieces) if pieces else None, wanted.k),
+        gathered = Gathered(clean, valid, _in_order(pieces) if pieces else None, aligned, wanted.k)
+        return self.objective.batch_type(
+            **self.objective.arrays(gathered, self._noise_key),
             rows=wanted.k,
             component=wanted.rows.component,
             component_names=tuple(component.name for component in mixture.components),

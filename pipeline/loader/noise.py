@@ -42,9 +42,9 @@ def thresholds(draws: U32, epsilon: float) -> U32:
     return (units + ((np.uint64(_WORD) - units) * draws.astype(np.uint64) >> np.uint64(32))).astype(np.uint32)
 
 
-def uniform_from_one(draws: U32, n: int) -> npt.NDArray[np.int64]:
-    """U{1..n} of each draw: 1 + (draw · n >> 32), for n below 2^32."""
-    return 1 + (draws.astype(np.uint64) * np.uint64(n) >> np.uint64(32)).astype(np.int64)
+def uniform_from_one(draws: U32, n: int | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """U{1..n} of each draw: 1 + (draw · n >> 32), for n below 2^32, one for all or one a draw."""
+    return 1 + (draws.astype(np.uint64) * np.asarray(n, np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
 def draw(seed: int, purpose: int, rows: npt.NDArray[np.int64], count: int) -> U32:

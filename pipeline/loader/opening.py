@@ -2,15 +2,17 @@
 
 import json
 import re
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
 from tokenmill.manifests.mixture import FOLDER, Mixture, compile_plan
-from tokenmill.pipeline.loader.llada import Llada, noisy_rows
+from tokenmill.pipeline.loader.autoregressive import Autoregressive
+from tokenmill.pipeline.loader.batch import NoiseKey, Objective
+from tokenmill.pipeline.loader.illada import Illada
+from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.loader import Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.reader import Reader
@@ -18,6 +20,8 @@ from tokenmill.pipeline.storage import Storage
 
 _INSIDE = ("batch_offsets", "batch_lengths", "batch_rows", "batch_hashes")
 _COLUMNS = ["component", "unit", "path", "rows", "tokens", *_INSIDE]
+#: Objectives by name, with their papers' parameters.
+OBJECTIVES: dict[str, Objective] = {"llada": Llada(), "illada": Illada(), "autoregressive": Autoregressive()}
 _RUN_MANIFEST = re.compile(r"manifests/run-(\d{5})\.[0-9a-f]+\.json")
 
 
@@ -25,7 +29,7 @@ def open_mixture(
     path_or_url: str,
     *,
     batch_size: int,
-    objective: Literal["llada"] | Llada = "llada",
+    objective: Literal["llada", "illada", "autoregressive"] | Objective = "llada",
     seed: int | None = None,
     dp_rank: int = 0,
     dp_size: int = 1,
@@ -38,7 +42,7 @@ def open_mixture(
     Args:
         path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest.
         batch_size: rows of a global batch, all ranks together.
-        objective: "llada", or `Llada(…)` with parameters of your own.
+        objective: a name, or `Llada(…)`, `Illada(…)`, `Autoregressive(…)` with parameters of your own.
         seed: 64-bit seed of the noise; by default the mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
         dp_size: how many those are (R).
@@ -58,25 +62,19 @@ def open_mixture(
             f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
             f"{near + dp_size}"
         )
-    if objective != "llada" and not isinstance(objective, Llada):
-        raise ValueError(f"no objective {objective!r}: there is 'llada'")
+    params = _objective(objective)
     storage, mixture = _open(path_or_url)
-    params = Llada() if isinstance(objective, str) else objective
     mask_id = mixture.special_ids["mask"] if mask_token_id is None else mask_token_id
-    if mask_id < 0:
+    if params.needs_mask and mask_id < 0:
         raise ValueError(
             "the tokenizer has no mask token: pass mask_token_id, such as the first id past the vocabulary"
         )
     noise_seed = mixture.seed if seed is None else seed
     if not 0 <= noise_seed < 1 << 64:
         raise ValueError(f"seed is {noise_seed}: give a 64-bit number, 0 … 2^64-1")
-    make_noisy = partial(
-        noisy_rows,
-        params,
-        noise_seed=noise_seed,
-        mask_token_id=mask_id,
-        padding_id=_padding_id(mixture) if params.tail == "drop" else None,
-    )
+    noise_key = NoiseKey(noise_seed, mask_id if params.needs_mask else -1, _padding_id(mixture))
+    if isinstance(params, Llada) and params.tail == "drop" and noise_key.padding_id < 0:
+        raise ValueError("tail='drop' needs a padding id, and the tokenizer has neither pad nor eos: use 'segment'")
     plan = compile_plan(mixture, total_rows, window_bytes)
     shards = _shard_table(storage, mixture)
     reader = Reader(
@@ -90,9 +88,8 @@ def open_mixture(
         plan,
         Order(plan, shards),
         reader,
-        make_noisy,
-        objective_hash=params.hash(mask_id),
-        noise_seed=noise_seed,
+        params,
+        noise_key,
         batch_size=batch_size,
         dp_rank=dp_rank,
         dp_size=dp_size,
@@ -161,8 +158,14 @@ def _shard_table(storage: Storage, mixture: Mixture) -> pa.Table:
 
 
 def _padding_id(mixture: Mixture) -> int:
-    """Id of padding: the pad token, or the end-of-text token where there is none."""
-    for name in ("pad", "eos"):
-        if mixture.special_ids[name] >= 0:
-            return mixture.special_ids[name]
-    raise ValueError("tail='drop' needs a padding id, and the tokenizer has neither pad nor eos: use tail='segment'")
+    """Id of padding: the pad token, or the end-of-text token where there is none; else -1."""
+    return next((mixture.special_ids[name] for name in ("pad", "eos") if mixture.special_ids[name] >= 0), -1)
+
+
+def _objective(asked: Any) -> Objective:
+    """The objective of a name, or the one given."""
+    if isinstance(asked, str) and asked in OBJECTIVES:
+        return OBJECTIVES[asked]
+    if isinstance(asked, tuple(map(type, OBJECTIVES.values()))):
+        return asked
+    raise ValueError(f"no objective {asked!r}: there are {', '.join(map(repr, OBJECTIVES))}")

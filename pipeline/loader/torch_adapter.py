@@ -1,12 +1,12 @@
 """The loader as a torch dataset. The only module of the project that imports torch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from tokenmill.pipeline.loader.llada import Batch
+from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch
 from tokenmill.pipeline.loader.loader import Loader
 
 try:
@@ -47,8 +47,25 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
         self._loader.load_state_dict(state)
 
 
+def mask_mod(batch: Batch, device: torch.device | str = "cpu") -> Callable[..., torch.Tensor]:
+    """Which places attend to which, for `torch.nn.attention.flex_attention.create_block_mask(mask_mod, B, None, L, L)`.
+
+    Places of one document (segment, with `illada` unless asked otherwise) see each other; with `autoregressive`, those
+    before them and themselves alone. No L × L tensor is made.
+    """
+    ids = torch.from_numpy(batch.document_ids).to(device)
+    causal = isinstance(batch, AutoregressiveBatch)
+
+    def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        same = ids[row, query] == ids[row, key]
+        return same & (query >= key) if causal else same
+
+    return sees
+
+
 def tensors(batch: Batch) -> dict[str, Any]:
     """The batch's fields, arrays as tensors."""
     found = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    found["noise_threshold"] = batch.noise_threshold.astype(np.int64)
+    if "noise_threshold" in found:
+        found["noise_threshold"] = found["noise_threshold"].astype(np.int64)
     return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in found.items()}

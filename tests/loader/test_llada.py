@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenmill.pipeline.loader import noise
-from tokenmill.pipeline.loader.llada import Llada, noisy_rows
+from tokenmill.pipeline.loader.batch import Gathered, NoiseKey
+from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.reader import Pieces
 
 MASK, PAD = 2, 0
@@ -20,8 +21,8 @@ def made(params: Llada, valid, rows, length: int, seed: int = 3, clean=None, pie
     valid, rows = np.array(valid, np.int32), np.array(rows, np.int64)
     if clean is None:
         clean = np.where(np.arange(length) < valid[:, None], 3 + np.arange(length), PAD).astype(np.int64)
-    padding_id = PAD if params.tail == "drop" else None
-    return noisy_rows(params, clean, valid, pieces, rows, noise_seed=seed, mask_token_id=MASK, padding_id=padding_id)
+    gathered = Gathered(clean, valid, pieces, pieces is not None, rows)
+    return params.arrays(gathered, NoiseKey(seed, MASK, PAD))
 
 
 def slow_batch_of_aligned_rows(params: Llada, pieces: list[list[tuple[int, int]]], rows, length: int, seed: int):

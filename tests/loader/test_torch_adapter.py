@@ -3,11 +3,11 @@ import sys
 import numpy as np
 import pytest
 
-from tokenmill.pipeline.loader import open_mixture
+from tokenmill.pipeline.loader import Illada, open_mixture
 
 torch = pytest.importorskip("torch")
 
-from tokenmill.pipeline.loader.torch_adapter import TorchBatches  # noqa: E402
+from tokenmill.pipeline.loader.torch_adapter import TorchBatches, mask_mod  # noqa: E402
 
 
 def test_tensors_are_the_batches_arrays(run):
@@ -30,6 +30,23 @@ def test_a_data_loader_hands_them_through(run):
     data = torch.utils.data.DataLoader(TorchBatches(open_mixture(run.path, batch_size=8)), batch_size=None)
     whole = [batch.rows.tolist() for batch in open_mixture(run.path, batch_size=8)]
     assert [batch["rows"].tolist() for batch in data] == whole
+
+
+@pytest.mark.parametrize("objective", ["llada", "illada", "autoregressive", Illada(attention="document")])
+def test_the_mask_mod_is_the_dense_mask(run, objective):
+    from torch.nn.attention.flex_attention import create_mask
+
+    for batch, _ in zip(open_mixture(run.path, batch_size=8, objective=objective), range(6), strict=False):
+        borders = getattr(batch, "document_cu_seqlens", None)
+        if borders is None or not isinstance(objective, Illada):
+            borders = batch.cu_seqlens
+        size, length = batch.position_ids.shape
+        ids = np.repeat(np.arange(len(borders) - 1), np.diff(borders)).reshape(size, length)
+        dense = ids[:, :, None] == ids[:, None, :]
+        if objective == "autoregressive":
+            dense &= np.tri(length, dtype=bool)
+        found = create_mask(mask_mod(batch), size, None, length, length, device="cpu")
+        np.testing.assert_array_equal(found[:, 0].numpy(), dense)
 
 
 def test_state_resumes(run):

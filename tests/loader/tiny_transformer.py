@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 class TinyTransformer(nn.Module):
-    """Logits [B, L, vocab_size] of token ids [B, L]; every token sees every other.
+    """Logits [B, L, vocab_size] of token ids [B, L]; every token sees every other, or those that `sees` [B, L, L] says.
 
     Args:
         vocab_size: ids, the mask token included.
@@ -26,10 +26,10 @@ class TinyTransformer(nn.Module):
         nn.init.zeros_(self.head.weight)  # so that training starts at ln(vocab_size) exactly
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, position_ids: torch.Tensor, sees: torch.Tensor | None = None) -> torch.Tensor:
         hidden = self.tokens(ids) + self.positions(position_ids)
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, sees)
         return self.head(self.norm(hidden))
 
 
@@ -43,11 +43,12 @@ class _Block(nn.Module):
         self.feed_norm = nn.LayerNorm(width)
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, sees: torch.Tensor | None) -> torch.Tensor:
         batch, length, width = hidden.shape
         parts = self.attention(self.attention_norm(hidden)).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mask = None if sees is None else sees[:, None]
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         hidden = hidden + self.projection(mixed.transpose(1, 2).reshape(batch, length, width))
         return hidden + self.feed(self.feed_norm(hidden))
 

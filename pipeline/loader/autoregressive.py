@@ -1,0 +1,62 @@
+"""Next-token training on the same shards, as Qwen2.5 does (arXiv 2412.15115): positions restart at each document.
+
+`labels` are the tokens themselves, for models that shift them, with -100 at each document's first token, which nothing
+in its document foretells; with `pre_shifted` they are shifted here, and -100 stands at each document's last. Padding is
+-100 too. loss = Σ CE / (labels that are not -100).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import xxhash
+
+from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch, Gathered, NoiseKey
+from tokenmill.pipeline.loader.segments import clear_gaps, positions, row_borders, row_ends, with_pieces
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Autoregressive:
+    """Parameters of the objective.
+
+    Attributes:
+        pre_shifted: whether `labels` hold the token behind each place, not the one there.
+    """
+
+    batch_type: ClassVar[type[Batch]] = AutoregressiveBatch
+    needs_mask: ClassVar[bool] = False
+    needs_pieces: ClassVar[bool] = True
+
+    pre_shifted: bool = False
+
+    def hash(self, mask_token_id: int) -> str:
+        """xxh3-128 (hex) of what decides a row's labels; no mask id does."""
+        value = {"objective": "autoregressive/1", **asdict(self)}
+        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+
+    def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
+        """The fields of an AutoregressiveBatch. A document that is cut where a row ends begins anew in the next."""
+        clean, pieces = gathered.clean, gathered.pieces
+        assert pieces is not None
+        length = clean.shape[1]
+        ends = row_ends(gathered.valid, pieces, gathered.aligned)
+        cu_seqlens = with_pieces(row_borders(np.zeros_like(ends), ends, length), pieces, ends, length)
+        there = np.arange(length) < ends[:, None]
+        if gathered.aligned:
+            clear_gaps(there, pieces)
+        labels = clean.reshape(-1)
+        if self.pre_shifted:
+            labels = np.append(labels[1:], IGNORED)
+        labels = np.where(there.reshape(-1), labels, IGNORED)
+        labels[cu_seqlens[1:] - 1 if self.pre_shifted else cu_seqlens[:-1]] = IGNORED
+        return {
+            "input_ids": clean,
+            "labels": labels.reshape(clean.shape),
+            "cu_seqlens": cu_seqlens,
+            "max_seqlen": int(np.diff(cu_seqlens).max()),
+            "position_ids": positions(cu_seqlens, length),
+            "denominator": int(np.count_nonzero(labels != IGNORED)),
+        }

@@ -1,0 +1,153 @@
+"""What the loader hands out: the same provenance for every objective, and the objective's own arrays."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tokenmill.pipeline.loader.reader import Pieces
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One rank's share of a global batch: B rows of L tokens in S segments, which attention does not leave.
+
+    Attributes:
+        cu_seqlens: int32 [S + 1], segment borders in the flat batch, 0 … B·L; padding has segments of its own.
+        max_seqlen: longest segment.
+        position_ids: int64 [B, L], from 0 in each segment.
+        rows: int64 [B], global row numbers: what this batch is, for ever, in this plan.
+        component: int32 [B], index into `component_names`.
+        component_names: of all the mixture's components.
+        epoch: int32 [B], of the row's component.
+        stored_row: int64 [B], row of the component in stored order.
+        denominator: this rank's share of the loss's denominator; sum it over the ranks.
+        state: the loader's state once this batch is consumed.
+    """
+
+    cu_seqlens: I32
+    max_seqlen: int
+    position_ids: I64
+    rows: I64
+    component: I32
+    component_names: tuple[str, ...]
+    epoch: I32
+    stored_row: I64
+    denominator: int
+    state: dict[str, Any]
+
+    @cached_property
+    def document_ids(self) -> I32:
+        """int32 [B, L], counted up where positions begin anew: attention stays among equal ones."""
+        ids: I32 = np.cumsum(self.position_ids.reshape(-1) == 0, dtype=np.int32) - 1
+        return ids.reshape(self.position_ids.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedBatch(Batch):
+    """A batch of which some tokens are masked, with `llada` and `illada`.
+
+    Attributes:
+        clean: int64 [B, L], the stored tokens.
+        noisy: int64 [B, L], `clean` with the mask id at masked places.
+        labels: int64 [B, L], `clean` itself.
+        masked: bool [B, L], within `maskable`.
+        maskable: bool [B, L], all but padding.
+        mask_probability: float32 [B, L], p of each token, padding too (never 0).
+        loss_weight: float32 [B, L], 1/p where masked, else 0.
+        noise_threshold: uint32 [S], P of each segment; p = P / 2^32.
+    """
+
+    clean: I64
+    noisy: I64
+    labels: I64
+    masked: npt.NDArray[np.bool_]
+    maskable: npt.NDArray[np.bool_]
+    mask_probability: npt.NDArray[np.float32]
+    loss_weight: npt.NDArray[np.float32]
+    noise_threshold: npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IlladaBatch(MaskedBatch):
+    """A batch of `illada`.
+
+    Attributes:
+        document_cu_seqlens: int32, borders of segments and of the documents in them, 0 … B·L.
+        document_max_seqlen: longest stretch between two of them.
+    """
+
+    document_cu_seqlens: I32
+    document_max_seqlen: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoregressiveBatch(Batch):
+    """A batch of `autoregressive`.
+
+    Attributes:
+        input_ids: int64 [B, L], the stored tokens.
+        labels: int64 [B, L], what each place is held against, or -100.
+    """
+
+    input_ids: I64
+    labels: I64
+
+
+class Gathered(NamedTuple):
+    """Rows as they are stored, in the order of a batch.
+
+    Attributes:
+        clean: int64 [B, L].
+        valid: int32 [B], tokens of each row that are not padding: its first, where pieces are not aligned.
+        pieces: where documents stand; None where neither the objective nor aligned rows ask for them.
+        aligned: whether there may be padding between pieces.
+        rows: int64 [B], global row numbers.
+    """
+
+    clean: I64
+    valid: I32
+    pieces: Pieces | None
+    aligned: bool
+    rows: I64
+
+
+class NoiseKey(NamedTuple):
+    """What noise hangs on beside a row's number.
+
+    Attributes:
+        seed: 64-bit.
+        mask_token_id: must not occur in the data; -1 for objectives that mask nothing.
+        padding_id: what stands where a row is cut short; -1 where the tokenizer has neither pad nor eos.
+    """
+
+    seed: int
+    mask_token_id: int
+    padding_id: int
+
+
+class Objective(Protocol):
+    """Parameters of a training objective, a frozen dataclass, and what makes a batch's arrays by them.
+
+    Attributes:
+        batch_type: of its batches.
+        needs_mask: whether a mask id must be there.
+        needs_pieces: whether it asks where documents stand.
+    """
+
+    batch_type: ClassVar[type[Batch]]
+    needs_mask: ClassVar[bool]
+    needs_pieces: ClassVar[bool]
+
+    def hash(self, mask_token_id: int) -> str:
+        """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""
+        ...
+
+    def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
+        """The fields of `batch_type` that hang on the objective; each row's on its number, and no other row."""
+        ...

@@ -1,0 +1,59 @@
+"""Rows of documents for the objectives' tests, and what is said of them the slow way."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
+from tokenmill.pipeline.loader.reader import Pieces
+
+MASK, PAD = 2, 0
+#: Per row, its documents as (start, end).
+Spans = Sequence[Sequence[tuple[int, int]]]
+
+
+def key(seed: int) -> NoiseKey:
+    return NoiseKey(seed, MASK, PAD)
+
+
+def gathered(spans: Spans, length: int, rows: Sequence[int], aligned: bool = False) -> Gathered:
+    """Rows whose tokens tell their places: 3 and up; padding elsewhere."""
+    clean = np.full((len(spans), length), PAD, np.int64)
+    for row, some in enumerate(spans):
+        for start, end in some:
+            clean[row, start:end] = 3 + np.arange(start, end) + 100 * row
+    flat = [(row, start, end) for row, some in enumerate(spans) for start, end in some]
+    columns = np.array(flat, np.int64).reshape(-1, 3).T
+    valid = np.array([sum(end - start for start, end in some) for some in spans], np.int32)
+    return Gathered(clean, valid, Pieces(*columns), aligned, np.array(rows, np.int64))
+
+
+def batch_of(objective: Objective, stored: Gathered, seed: int = 0) -> Batch:
+    """The batch of these rows; its provenance is made up."""
+    zeros = np.zeros(len(stored.rows), np.int32)
+    provenance = {"rows": stored.rows, "component": zeros, "epoch": zeros, "stored_row": stored.rows}
+    return objective.batch_type(
+        **objective.arrays(stored, key(seed)), **provenance, component_names=("made/train",), state={}
+    )
+
+
+@st.composite
+def drawn_rows(draw: st.DrawFn, align: int = 1) -> tuple[Spans, int]:
+    """Rows of documents, at multiples of `align`, and L; a row may hold none."""
+    length = align * draw(st.integers(1, 12 // align))
+    spans = []
+    for _ in range(draw(st.integers(1, 4))):
+        at, some = 0, []
+        while at < length and draw(st.integers(0, 3)):
+            end = draw(st.integers(at + 1, length))
+            some.append((at, end))
+            at = -(-end // align) * align
+        spans.append(some)
+    return spans, length
+
+
+def borders_of(labels: Sequence[object]) -> list[int]:
+    """Where the labels of the flat batch's places change, from 0 to their number."""
+    changes = [i for i in range(1, len(labels)) if labels[i] != labels[i - 1]]
+    return [0, *changes, len(labels)]
