@@ -30,7 +30,7 @@ I64 = npt.NDArray[np.int64]
 BOOL = npt.NDArray[np.bool_]
 
 #: Pieces that are looked up together.
-AHEAD = 64
+AHEAD = 128
 
 
 @kernel
