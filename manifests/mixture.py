@@ -29,7 +29,7 @@ from typing import Any
 
 import xxhash
 
-from tokenmill.manifests.shards import TOKENS_PER_BATCH, token_dtype
+from tokenmill.manifests.shards import PRETRAINING, TOKENS_PER_BATCH, check_layout, token_dtype
 
 FORMAT = "tokenmill-mixture/1"
 PLAN_FORMAT = "tokenmill-plan/1"
@@ -94,6 +94,7 @@ class Mixture:
         shard_table_hash: xxh3-128 (hex) of the file.
         components: sorted by (row weight descending, name).
         sequence_align: pieces begin at multiples of so many tokens; in the manifest only where it is not 1.
+        layout: what a row holds, see `SequenceFormat`; in the manifest only where it is not "pretraining".
     """
 
     seed: int
@@ -106,6 +107,7 @@ class Mixture:
     shard_table_hash: str
     components: tuple[Component, ...]
     sequence_align: int = 1
+    layout: str = PRETRAINING
 
     @classmethod
     def of(cls, *, components: Iterable[Component], **fields: Any) -> "Mixture":
@@ -127,6 +129,7 @@ class Mixture:
             )
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed is {self.seed}: give a 64-bit number, 0 … 2^64-1")
+        check_layout(self.layout)
         weights = self.row_weights
         if any(a < b or (a == b and m > n) for a, b, m, n in zip(weights, weights[1:], names, names[1:], strict=False)):
             raise ValueError("components are out of order: build the mixture with Mixture.of")
@@ -162,8 +165,9 @@ class Mixture:
             }
             for component, row_weight in zip(self.components, self.row_weights, strict=True)
         ]
-        left_out = {"components"} if self.sequence_align != 1 else {"components", "sequence_align"}
-        names = [name for name in self.__dataclass_fields__ if name not in left_out]
+        fields = self.__dataclass_fields__
+        defaults = {name for name in ("sequence_align", "layout") if getattr(self, name) == fields[name].default}
+        names = [name for name in fields if name not in {"components", *defaults}]
         value = {"format": FORMAT, "components": listed, **{name: getattr(self, name) for name in names}}
         return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 

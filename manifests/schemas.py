@@ -154,23 +154,30 @@ def signature_schema(num_permutations: int) -> pa.Schema:
     return pa.schema([pa.field("signature", pa.binary(4 * num_permutations))])
 
 
-def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
+def sequence_schema(length: int, dtype: pa.DataType, maskable: bool = False) -> pa.Schema:
     """Columns of a sequence shard: rows of `length` token ids and the documents in them.
 
     Args:
         length: tokens a row (L).
         dtype: `pa.uint16()` or `pa.uint32()`.
+        maskable: whether rows say which tokens are answers, as those of SFT do: run lengths over the tokens in the
+            order of the pieces, alternately given and answered, the first of them given (and perhaps 0 long).
     """
-    return pa.schema(
-        [
-            pa.field("tokens", pa.list_(pa.field("item", dtype, nullable=False), length), nullable=False),
-            pa.field("document_lengths", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
-            pa.field("document_parts", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
-            pa.field("document_rows", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
-            pa.field("document_starts", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
-            pa.field("valid", pa.int32(), nullable=False),
-        ]
-    )
+    fields = _sequence_fields(length, dtype)
+    if maskable:
+        fields.append(pa.field("maskable", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False))
+    return pa.schema(fields)
+
+
+def _sequence_fields(length: int, dtype: pa.DataType) -> list[pa.Field]:
+    return [
+        pa.field("tokens", pa.list_(pa.field("item", dtype, nullable=False), length), nullable=False),
+        pa.field("document_lengths", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("document_parts", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("document_rows", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("document_starts", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("valid", pa.int32(), nullable=False),
+    ]
 
 
 # The shard table: one row a sequence shard, what the loader needs to fetch and check any one record batch.

@@ -24,6 +24,11 @@ ZSTD_LEVEL = 3
 _MAGIC_BYTES = 8
 
 
+#: What a row holds: documents; samples of SFT one after another; or one dialogue.
+PRETRAINING, CONCAT, DIALOGUE = "pretraining", "concat", "dialogue"
+LAYOUTS = (PRETRAINING, CONCAT, DIALOGUE)
+
+
 class CorruptShardError(ValueError):
     """Bytes of a shard are not what its shard table says."""
 
@@ -31,6 +36,12 @@ class CorruptShardError(ValueError):
 def rows_per_batch(length: int) -> int:
     """Rows of `length` tokens in one record batch: about 2^19 tokens (64 rows at L = 8192)."""
     return max(1, TOKENS_PER_BATCH // length)
+
+
+def check_layout(layout: str) -> None:
+    """Raise ValueError unless rows can be laid out so."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}: give {', '.join(map(repr, LAYOUTS))}")
 
 
 def token_dtype(vocab_size: int) -> pa.DataType:
@@ -83,6 +94,7 @@ class SequenceFormat:
         unit: the unit's name.
         parts: keys of the parts that `document_parts` indexes.
         align: pieces begin at multiples of so many tokens, padding between them; 1: a row's tokens are a prefix.
+        layout: "pretraining", or of SFT "concat" or "dialogue" (a dialogue a row); these say which tokens are answers.
     """
 
     length: int
@@ -94,8 +106,10 @@ class SequenceFormat:
     unit: str
     parts: tuple[str, ...]
     align: int = 1
+    layout: str = PRETRAINING
 
     def __post_init__(self) -> None:
+        check_layout(self.layout)
         if self.align < 1 or self.length % self.align:
             raise ValueError(not_aligned(self.length, self.align))
 
@@ -105,8 +119,11 @@ class SequenceFormat:
         value = {"format": FORMAT, **self.__dict__, "parts": list(self.parts)}
         if self.align == 1:  # said only where rows differ from those of versions that did not know it
             del value["align"]
+        if self.layout == PRETRAINING:
+            del value["layout"]
         text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-        return sequence_schema(self.length, token_dtype(self.vocab_size)).with_metadata({"tokenmill": text})
+        schema = sequence_schema(self.length, token_dtype(self.vocab_size), self.layout != PRETRAINING)
+        return schema.with_metadata({"tokenmill": text})
 
     @classmethod
     def of(cls, schema: pa.Schema) -> "SequenceFormat":

@@ -11,7 +11,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from tokenmill.pipeline.demo.raw_shards import make_code_shard, make_web_shard
-from tokenmill.pipeline.loader import open_mixture
+from tokenmill.pipeline.loader import MaskedBatch, open_mixture
 from tokenmill.pipeline.progress import Reporter, reporter
 from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
 from tokenmill.pipeline.sheet import people_console, print_sheet
@@ -66,6 +66,7 @@ def show_first_batch(output: str, console: Console) -> None:
     """Open the mixture as a trainer would, and print its first batch."""
     loader = open_mixture(output, batch_size=8)
     batch = next(iter(loader))
+    assert isinstance(batch, MaskedBatch)
     console.print("\nthe first batch, as the LLaDA objective sees it", style="bold")
     masked, maskable = int(batch.masked.sum()), int(batch.maskable.sum())
     console.print(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xxhash
 
+from tokenmill.manifests.shards import CONCAT, PRETRAINING
 from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch, Gathered, NoiseKey
 from tokenmill.pipeline.loader.segments import clear_gaps, positions, row_borders, row_ends, with_pieces
 
@@ -29,6 +30,7 @@ class Autoregressive:
     batch_type: ClassVar[type[Batch]] = AutoregressiveBatch
     needs_mask: ClassVar[bool] = False
     needs_pieces: ClassVar[bool] = True
+    layouts: ClassVar[tuple[str, ...]] = (PRETRAINING, CONCAT)
 
     pre_shifted: bool = False
 

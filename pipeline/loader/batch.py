@@ -108,6 +108,10 @@ class Gathered(NamedTuple):
         pieces: where documents stand; None where neither the objective nor aligned rows ask for them.
         aligned: whether there may be padding between pieces.
         rows: int64 [B], global row numbers.
+        answers: bool [B, L], tokens that the trained model is to give; None in shards of pretraining.
+        epoch: int32 [B], how often each row was visited before.
+        identity: uint64 [B], hash of each row's unit and its place there, the same in every visit.
+        batch_rows: first row of the global batch, and of the next one.
     """
 
     clean: I64
@@ -115,6 +119,10 @@ class Gathered(NamedTuple):
     pieces: Pieces | None
     aligned: bool
     rows: I64
+    answers: npt.NDArray[np.bool_] | None
+    epoch: I32
+    identity: npt.NDArray[np.uint64]
+    batch_rows: tuple[int, int]
 
 
 class NoiseKey(NamedTuple):
@@ -138,11 +146,13 @@ class Objective(Protocol):
         batch_type: of its batches.
         needs_mask: whether a mask id must be there.
         needs_pieces: whether it asks where documents stand.
+        layouts: of the shards it can be trained on.
     """
 
     batch_type: ClassVar[type[Batch]]
     needs_mask: ClassVar[bool]
     needs_pieces: ClassVar[bool]
+    layouts: ClassVar[tuple[str, ...]]
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""

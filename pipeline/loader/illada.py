@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from tokenmill.manifests.shards import CONCAT, PRETRAINING
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.batch import Batch, Gathered, IlladaBatch, NoiseKey
 from tokenmill.pipeline.loader.segments import (
@@ -47,6 +48,7 @@ class Illada:
     batch_type: ClassVar[type[Batch]] = IlladaBatch
     needs_mask: ClassVar[bool] = True
     needs_pieces: ClassVar[bool] = True
+    layouts: ClassVar[tuple[str, ...]] = (PRETRAINING, CONCAT)
 
     epsilon: float = 1e-3
     cut_probability: float = 0.3

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from tokenmill.manifests.shards import PRETRAINING
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.batch import Batch, Gathered, MaskedBatch, NoiseKey
 from tokenmill.pipeline.loader.segments import (
@@ -45,6 +46,7 @@ class Llada:
     batch_type: ClassVar[type[Batch]] = MaskedBatch
     needs_mask: ClassVar[bool] = True
     needs_pieces: ClassVar[bool] = False
+    layouts: ClassVar[tuple[str, ...]] = (PRETRAINING,)
 
     epsilon: float = 1e-3
     random_length_probability: float = 0.01

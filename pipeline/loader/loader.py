@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.manifests.mixture import Plan
+from tokenmill.manifests.shards import PRETRAINING
 from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
 from tokenmill.pipeline.loader.order import Order, OrderedRows, Places
 from tokenmill.pipeline.loader.reader import Pieces, Reader
@@ -137,6 +138,7 @@ class Loader:
         aligned = mixture.sequence_align > 1
         clean = np.empty((wanted.k.size, mixture.sequence_length), np.int64)
         valid = np.empty(wanted.k.size, np.int32)
+        answers = None if mixture.layout == PRETRAINING else np.zeros(clean.shape, np.bool_)
         pieces: list[Pieces] = []
         for index, number in enumerate(batches.tolist()):
             stored = self._reader.get(number)
@@ -146,7 +148,19 @@ class Loader:
             if aligned or self.objective.needs_pieces:
                 found = stored.pieces(wanted.places.row[members], mixture.sequence_align)
                 pieces.append(found._replace(row=members[found.row]))
-        gathered = Gathered(clean, valid, _in_order(pieces) if pieces else None, aligned, wanted.k)
+            if answers is not None:
+                answers[members] = stored.answers(wanted.places.row[members], mixture.sequence_align)
+        gathered = Gathered(
+            clean=clean,
+            valid=valid,
+            pieces=_in_order(pieces) if pieces else None,
+            aligned=aligned,
+            rows=wanted.k,
+            answers=answers,
+            epoch=wanted.rows.epoch,
+            identity=self.order.identities(wanted.rows),
+            batch_rows=(wanted.next_row - self._batch_size, wanted.next_row),
+        )
         return self.objective.batch_type(
             **self.objective.arrays(gathered, self._noise_key),
             rows=wanted.k,

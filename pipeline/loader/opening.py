@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,6 +64,8 @@ def open_mixture(
         )
     params = _objective(objective)
     storage, mixture = _open(path_or_url)
+    if mixture.layout not in params.layouts:
+        raise ValueError(_other_layout(params, mixture.layout))
     mask_id = mixture.special_ids["mask"] if mask_token_id is None else mask_token_id
     if params.needs_mask and mask_id < 0:
         raise ValueError(
@@ -82,6 +84,7 @@ def open_mixture(
         shards,
         length=mixture.sequence_length,
         vocab_size=mixture.vocab_size,
+        layout=mixture.layout,
         memory_bytes=plan.window_bytes * 5 // 4,  # a quarter for the next windows while the last ones end
     )
     return Loader(
@@ -157,6 +160,16 @@ def _shard_table(storage: Storage, mixture: Mixture) -> pa.Table:
     return pq.ParquetFile(pa.BufferReader(data)).read(columns=_COLUMNS, use_threads=False)
 
 
+def _other_layout(params: Objective, layout: str) -> str:
+    """What to say of an objective that these shards cannot serve."""
+    name, reads = type(params).__name__, " and ".join(map(repr, params.layouts))
+    serves = [known for known, objective in OBJECTIVES.items() if layout in objective.layouts]
+    return (
+        f"objective {name} cannot read rows laid out as {layout!r}; it reads {reads}: "
+        f"pack them with `sequences: {{layout: {params.layouts[-1]}}}`, or take one of {', '.join(serves)} on these"
+    )
+
+
 def _padding_id(mixture: Mixture) -> int:
     """Id of padding: the pad token, or the end-of-text token where there is none; else -1."""
     return next((mixture.special_ids[name] for name in ("pad", "eos") if mixture.special_ids[name] >= 0), -1)
@@ -166,6 +179,6 @@ def _objective(asked: Any) -> Objective:
     """The objective of a name, or the one given."""
     if isinstance(asked, str) and asked in OBJECTIVES:
         return OBJECTIVES[asked]
-    if isinstance(asked, tuple(map(type, OBJECTIVES.values()))):
-        return asked
+    if type(asked) in map(type, OBJECTIVES.values()):
+        return cast(Objective, asked)
     raise ValueError(f"no objective {asked!r}: there are {', '.join(map(repr, OBJECTIVES))}")

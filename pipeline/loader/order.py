@@ -152,6 +152,17 @@ class Order:
             inside[members] = rows.row[members] - stored.starts[found]
         return Places(batch, inside)
 
+    def identities(self, rows: OrderedRows) -> npt.NDArray[np.uint64]:
+        """Hash of each row's unit and its place in that: what a row is in every visit, whatever else is in the plan."""
+        found = np.empty(rows.row.size, np.uint64)
+        for index, members in _groups(rows.component):
+            stored = self._stored[index]
+            batch = np.searchsorted(stored.starts, rows.row[members], side="right") - 1
+            shard = stored.shards[batch]
+            in_unit = rows.row[members] - stored.starts[stored.unit_starts[shard]]
+            found[members] = mix64(in_unit.astype(np.uint64), stored.unit_keys[shard])
+        return found
+
     def _block(self, block: int) -> tuple[I64, I64]:
         """Component of each row of a block, and its position in the component, which grows within the block."""
         mixture, first = self.plan.mixture, block * ROWS_PER_BLOCK

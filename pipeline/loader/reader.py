@@ -17,7 +17,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tokenmill.manifests.schemas import sequence_schema
-from tokenmill.manifests.shards import CorruptShardError, check_batch, decode_batch, places_in_rows, token_dtype
+from tokenmill.manifests.shards import (
+    PRETRAINING,
+    CorruptShardError,
+    check_batch,
+    decode_batch,
+    places_in_rows,
+    token_dtype,
+)
 from tokenmill.pipeline.storage import Storage
 
 THREADS = 4
@@ -62,6 +69,22 @@ class StoredRows:
         start = places_in_rows(sizes, offsets, align)[chosen]
         return Pieces(np.repeat(np.arange(len(rows)), counts), start, start + sizes[chosen])
 
+    def answers(self, rows: npt.NDArray[np.int64], align: int) -> npt.NDArray[np.bool_]:
+        """Which tokens of some rows are answers, bool [len(rows), L]; of SFT's layouts alone."""
+        column = self.table.column("maskable")
+        offsets = column.offsets.to_numpy() - column.offsets[0].as_py()
+        runs = column.flatten().to_numpy()
+        pieces = self.pieces(rows, align)
+        found = np.zeros((len(rows), self.tokens.shape[1]), np.bool_)
+        for index, row in enumerate(rows.tolist()):
+            mine = runs[offsets[row] : offsets[row + 1]]
+            of_token = np.repeat(np.arange(mine.size) % 2 == 1, mine)
+            at = 0
+            for start, end in zip(pieces.start[pieces.row == index], pieces.end[pieces.row == index], strict=True):
+                found[index, start:end] = of_token[at : at + end - start]
+                at += end - start
+        return found
+
 
 class Reader:
     """Record batches of a shard table, by their number in it (all shards' batches, one after another).
@@ -71,12 +94,22 @@ class Reader:
         shards: table of schema SHARDS.
         length: tokens a row (L).
         vocab_size: gives the width of a token id.
+        layout: see `SequenceFormat`.
         memory_bytes: decoded tokens to keep; the batch being asked for is kept whatever its size.
     """
 
-    def __init__(self, storage: Storage, shards: pa.Table, *, length: int, vocab_size: int, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        shards: pa.Table,
+        *,
+        length: int,
+        vocab_size: int,
+        memory_bytes: int,
+        layout: str = PRETRAINING,
+    ) -> None:
         self._storage = storage
-        self._schema = sequence_schema(length, token_dtype(vocab_size))
+        self._schema = sequence_schema(length, token_dtype(vocab_size), layout != PRETRAINING)
         self._length = length
         self._row_bytes: int = length * token_dtype(vocab_size).bit_width // 8
         self._paths = shards.column("path")

@@ -17,7 +17,14 @@ def key(seed: int) -> NoiseKey:
     return NoiseKey(seed, MASK, PAD)
 
 
-def gathered(spans: Spans, length: int, rows: Sequence[int], aligned: bool = False) -> Gathered:
+def gathered(
+    spans: Spans,
+    length: int,
+    rows: Sequence[int],
+    aligned: bool = False,
+    answers: np.ndarray | None = None,
+    epoch: np.ndarray | None = None,
+) -> Gathered:
     """Rows whose tokens tell their places: 3 and up; padding elsewhere."""
     clean = np.full((len(spans), length), PAD, np.int64)
     for row, some in enumerate(spans):
@@ -26,7 +33,18 @@ def gathered(spans: Spans, length: int, rows: Sequence[int], aligned: bool = Fal
     flat = [(row, start, end) for row, some in enumerate(spans) for start, end in some]
     columns = np.array(flat, np.int64).reshape(-1, 3).T
     valid = np.array([sum(end - start for start, end in some) for some in spans], np.int32)
-    return Gathered(clean, valid, Pieces(*columns), aligned, np.array(rows, np.int64))
+    numbers = np.array(rows, np.int64)
+    return Gathered(
+        clean=clean,
+        valid=valid,
+        pieces=Pieces(*columns),
+        aligned=aligned,
+        rows=numbers,
+        answers=answers,
+        epoch=np.zeros(len(spans), np.int32) if epoch is None else epoch,
+        identity=numbers.astype(np.uint64),
+        batch_rows=(int(numbers.min()), int(numbers.max()) + 1),
+    )
 
 
 def batch_of(objective: Objective, stored: Gathered, seed: int = 0) -> Batch:
