@@ -7,6 +7,7 @@ from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.loader import Loader
 from tokenmill.pipeline.loader.opening import latest_mixture, open_mixture
 from tokenmill.pipeline.loader.order import Order, OrderedRows
+from tokenmill.pipeline.loader.stages import Stage
 
 __all__ = [
     "Autoregressive",
@@ -19,6 +20,7 @@ __all__ = [
     "MaskedBatch",
     "Order",
     "OrderedRows",
+    "Stage",
     "latest_mixture",
     "open_mixture",
 ]

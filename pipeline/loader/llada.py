@@ -72,7 +72,7 @@ class Llada:
         """
         clean, pieces, rows = gathered.clean, gathered.pieces, gathered.rows
         refuse_mask_id(clean, rows, noise_key.mask_token_id)
-        size, length = clean.shape
+        length = clean.shape[1]
         ends = row_ends(gathered.valid, pieces, gathered.aligned)
         cuts = _cuts(self, rows, ends, length, noise_key.seed)
         whole_ends = ends
@@ -103,7 +103,7 @@ class Llada:
             "cu_seqlens": cu_seqlens,
             "max_seqlen": int(np.diff(cu_seqlens).max()),
             "position_ids": positions(cu_seqlens, length),
-            "denominator": size * length,
+            "denominator": int(np.count_nonzero(rows >= 0)) * length,
         }
 
 

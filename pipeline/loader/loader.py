@@ -4,17 +4,20 @@ The state is the next row: a loader with another number of ranks, another batch 
 from it exactly, since the order, and the noise, of a row depend on nothing but its number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.manifests.mixture import Plan
+from tokenmill.manifests.plan import Plan
 from tokenmill.manifests.shards import PRETRAINING
 from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
 from tokenmill.pipeline.loader.order import Order, OrderedRows, Places
+from tokenmill.pipeline.loader.padding import padded
 from tokenmill.pipeline.loader.reader import Pieces, Reader
+from tokenmill.pipeline.loader.stages import check_row
+from tokenmill.pipeline.loader.stored_order import StoredOrder
 
 I64 = npt.NDArray[np.int64]
 STATE_FORMAT = "tokenmill-loader/1"
@@ -23,8 +26,10 @@ _ROWS_PER_LOOKUP = 8192
 
 
 class _Wanted(NamedTuple):
-    """A rank's rows of one global batch, and where they lie."""
+    """A rank's rows of one global batch, which is of one stage, and where they lie; -1: a row of padding."""
 
+    stage: int
+    first_row: int
     next_row: int
     k: I64
     rows: OrderedRows
@@ -34,8 +39,8 @@ class _Wanted(NamedTuple):
 class Loader:
     """Batches of a plan for one rank; iterate over it. Build it with `open_mixture`.
 
-    Iterating goes on where the loader stands and ends with the plan's last whole global batch. `state_dict()` holds for
-    the batch handed out last.
+    Iterating goes on where the loader stands and ends with the plan's last whole global batch, or, of a validation
+    split, with its last rows, padded to a global batch. `state_dict()` holds for the batch handed out last.
 
     Attributes:
         plan: what is trained on.
@@ -46,8 +51,8 @@ class Loader:
     def __init__(
         self,
         plan: Plan,
-        order: Order,
-        reader: Reader,
+        order: Order | StoredOrder,
+        readers: Sequence[Reader],
         objective: Objective,
         noise_key: NoiseKey,
         *,
@@ -59,7 +64,7 @@ class Loader:
         self.order = order
         self.objective = objective
         self._noise_key = noise_key
-        self._reader = reader
+        self._readers = readers  # one a stage
         self._batch_size = batch_size
         self._dp_rank = dp_rank
         self._dp_size = dp_size
@@ -68,8 +73,9 @@ class Loader:
 
     @property
     def num_batches(self) -> int:
-        """Whole global batches left from where the loader stands."""
-        return (self.plan.total_rows - self._next_row) // self._batch_size
+        """Global batches left from where the loader stands."""
+        left = self.plan.total_rows - self._next_row
+        return -(-left // self._batch_size) if self.plan.stored else left // self._batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         wanted = self._want(self._next_row)
@@ -85,8 +91,14 @@ class Loader:
         return self._state(self._next_row)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`. ValueError, with both values, if it is of another plan, objective or noise seed."""
+        """Go on from `state`. ValueError, with both values, if it is of another plan, objective or noise seed.
+
+        A plan takes the states of those that it continues (see `compile_stages`), up to the row where it leaves them.
+        """
         own = self._state(0)
+        shared = self.plan.rows_shared_with(str(state.get("plan")))
+        if shared is not None:
+            own["plan"] = state["plan"]
         for field in ("format", "plan", "objective", "noise_seed", "skipped_batches"):
             if state.get(field) != own[field]:
                 raise ValueError(
@@ -96,6 +108,7 @@ class Loader:
         row = state.get("next_row")
         if not isinstance(row, int) or not 0 <= row <= self.plan.total_rows:
             raise ValueError(f"the state's next_row is {row!r}: the plan has rows 0 … {self.plan.total_rows - 1}")
+        check_row(self.plan, row, shared, self._batch_size)
         self._next_row = row
 
     def _state(self, next_row: int) -> dict[str, Any]:
@@ -110,12 +123,14 @@ class Loader:
 
     def _want(self, first_row: int) -> _Wanted | None:
         """This rank's rows of the global batch that starts at `first_row`; None when that one is not whole."""
-        next_row = first_row + self._batch_size
-        if next_row > self.plan.total_rows:
+        end, total = first_row + self._batch_size, self.plan.total_rows
+        if first_row >= total or (end > total and not self.plan.stored):
             return None
-        k = np.arange(first_row + self._dp_rank, next_row, self._dp_size, dtype=np.int64)
-        rows = self._order(first_row, k)
-        return _Wanted(next_row, k, rows, self.order.places(rows))
+        k = np.arange(first_row + self._dp_rank, end, self._dp_size, dtype=np.int64)
+        k[k >= total] = -1
+        stage = int(self.plan.stage_of(first_row))
+        rows = self.order.order(k) if self.plan.stored else self._order(first_row, k)
+        return _Wanted(stage, first_row, min(end, total), k, rows, self.order.places(rows, stage))
 
     def _order(self, first_row: int, k: I64) -> OrderedRows:
         """`order(k)`, of k within one global batch, out of a longer stretch that is looked up at once."""
@@ -131,17 +146,18 @@ class Loader:
     def _read(self, wanted: _Wanted, following: _Wanted | None) -> Batch:
         """Gather the rows, with the next batch's reads under way, and make them noisy."""
         batches, which = np.unique(wanted.places.batch, return_inverse=True)
-        self._reader.prefetch(batches.tolist())
+        reader = self._readers[wanted.stage]
+        reader.prefetch(batches.tolist())
         if following is not None:
-            self._reader.prefetch(np.unique(following.places.batch).tolist())
-        mixture = self.plan.mixture
+            self._readers[following.stage].prefetch(np.unique(following.places.batch).tolist())
+        mixture = self.plan.stages[wanted.stage].mixture
         aligned = mixture.sequence_align > 1
         clean = np.empty((wanted.k.size, mixture.sequence_length), np.int64)
         valid = np.empty(wanted.k.size, np.int32)
         answers = None if mixture.layout == PRETRAINING else np.zeros(clean.shape, np.bool_)
         pieces: list[Pieces] = []
         for index, number in enumerate(batches.tolist()):
-            stored = self._reader.get(number)
+            stored = reader.get(number)
             members = np.flatnonzero(which == index)
             clean[members] = stored.tokens[wanted.places.row[members]]
             valid[members] = stored.valid[wanted.places.row[members]]
@@ -158,14 +174,15 @@ class Loader:
             rows=wanted.k,
             answers=answers,
             epoch=wanted.rows.epoch,
-            identity=self.order.identities(wanted.rows),
-            batch_rows=(wanted.next_row - self._batch_size, wanted.next_row),
+            identity=self.order.identities(wanted.rows, wanted.stage),
+            batch_rows=(wanted.first_row, wanted.first_row + self._batch_size),
         )
+        gathered = padded(gathered, self._noise_key.padding_id)
         return self.objective.batch_type(
             **self.objective.arrays(gathered, self._noise_key),
             rows=wanted.k,
             component=wanted.rows.component,
-            component_names=tuple(component.name for component in mixture.components),
+            component_names=self.plan.component_names,
             epoch=wanted.rows.epoch,
             stored_row=wanted.rows.row,
             state=self._state(wanted.next_row),

@@ -1,14 +1,16 @@
-"""Opening a published mixture: find it, check it, compile the plan."""
+"""Opening published mixtures: find them, check them, compile the plan."""
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from tokenmill.manifests.mixture import FOLDER, Mixture, compile_plan
+from tokenmill.manifests.mixture import FOLDER, Mixture
+from tokenmill.manifests.plan import Plan, validation_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
 from tokenmill.pipeline.loader.illada import Illada
@@ -16,17 +18,21 @@ from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.loader import Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.stages import Opened, Stage, check_batch_size, plan_of
+from tokenmill.pipeline.loader.stock import packed_rows
+from tokenmill.pipeline.loader.stored_order import StoredOrder
 from tokenmill.pipeline.storage import Storage
 
 _INSIDE = ("batch_offsets", "batch_lengths", "batch_rows", "batch_hashes")
 _COLUMNS = ["component", "unit", "path", "rows", "tokens", *_INSIDE]
 #: Objectives by name, with their papers' parameters.
 OBJECTIVES: dict[str, Objective] = {"llada": Llada(), "illada": Illada(), "autoregressive": Autoregressive()}
+_HASH = re.compile("[0-9a-f]{32}")
 _RUN_MANIFEST = re.compile(r"manifests/run-(\d{5})\.[0-9a-f]+\.json")
 
 
 def open_mixture(
-    path_or_url: str,
+    path_or_url: str | Sequence[Stage],
     *,
     batch_size: int,
     objective: Literal["llada", "illada", "autoregressive"] | Objective = "llada",
@@ -36,24 +42,70 @@ def open_mixture(
     mask_token_id: int | None = None,
     total_rows: int | None = None,
     window_bytes: int | None = None,
+    split: Literal["train", "validation"] = "train",
+    repeats: Collection[str] = (),
+    tokenizer_hash: str | None = None,
 ) -> Loader:
-    """A loader over a published mixture.
+    """A loader over a published mixture, or over several, one stage after another.
+
+    A component that two stages share goes on where the earlier one left it, if it is the same packed rows. To change
+    the rest of a run, add a stage to its list with the row it begins at (`at`): states of the shorter list are taken
+    up to that row.
 
     Args:
-        path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest.
+        path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest;
+            or stages, each of which begins on a global batch.
         batch_size: rows of a global batch, all ranks together.
         objective: a name, or `Llada(…)`, `Illada(…)`, `Autoregressive(…)` with parameters of your own.
-        seed: 64-bit seed of the noise; by default the mixture's, which the order always uses.
+        seed: 64-bit seed of the noise; by default the first mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
         dp_size: how many those are (R).
         mask_token_id: by default the tokenizer's mask token.
-        total_rows: length of the plan; by default as long as every component's `max_epochs` allows.
+        total_rows: length of the plan; by default as long as every component's `max_epochs` allows. Not with stages.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
+        split: "validation" for the rows that were held out before packing: once, in stored order, with the same noise
+            every time; the last global batch is filled with rows of padding, numbered -1.
+        repeats: sources whose documents may come in two packings, as with a longer L in a later stage; each packing
+            counts its rows and epochs alone.
+        tokenizer_hash: of the trainer's tokenizer, or the path of its tokenizer.json: another one is refused.
 
     Raises:
         ValueError: the arguments don't fit each other or the data; says how.
         FileNotFoundError: no such mixture.
     """
+    _check_ranks(batch_size, dp_rank, dp_size)
+    params = _objective(objective)
+    stages = [Stage(path_or_url, total_rows)] if isinstance(path_or_url, str) else list(path_or_url)
+    if len(stages) != 1 and (total_rows is not None or split != "train"):
+        raise ValueError(f"total_rows and split={split!r} are for one mixture: give each stage its rows")
+    opened = _open_stages(stages)
+    for one in opened:
+        if one.mixture.layout not in params.layouts:
+            raise ValueError(_other_layout(params, one.mixture.layout))
+        _check_tokenizer(one, tokenizer_hash)
+    noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id)
+    if split == "validation":
+        plan = validation_plan(opened[0].mixture, packed_rows(opened[0].shards))
+        order: Order | StoredOrder = StoredOrder(plan, opened[0].shards)
+    elif split == "train":
+        plan = plan_of(stages, opened, window_bytes, repeats)
+        check_batch_size(plan, batch_size)
+        order = Order(plan, [opened[stage.index].shards for stage in plan.stages])
+    else:
+        raise ValueError(f"split is {split!r}: give 'train' or 'validation'")
+    return Loader(
+        plan,
+        order,
+        _readers(plan, opened),
+        params,
+        noise_key,
+        batch_size=batch_size,
+        dp_rank=dp_rank,
+        dp_size=dp_size,
+    )
+
+
+def _check_ranks(batch_size: int, dp_rank: int, dp_size: int) -> None:
     if dp_size < 1 or not 0 <= dp_rank < dp_size:
         raise ValueError(f"dp_rank {dp_rank} of dp_size {dp_size}: give a rank from 0 to dp_size - 1")
     if batch_size < 1 or batch_size % dp_size:
@@ -62,10 +114,10 @@ def open_mixture(
             f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
             f"{near + dp_size}"
         )
-    params = _objective(objective)
-    storage, mixture = _open(path_or_url)
-    if mixture.layout not in params.layouts:
-        raise ValueError(_other_layout(params, mixture.layout))
+
+
+def _noise_key(params: Objective, mixture: Mixture, seed: int | None, mask_token_id: int | None) -> NoiseKey:
+    """What noise hangs on, of all stages: they have one tokenizer."""
     mask_id = mixture.special_ids["mask"] if mask_token_id is None else mask_token_id
     if params.needs_mask and mask_id < 0:
         raise ValueError(
@@ -77,26 +129,29 @@ def open_mixture(
     noise_key = NoiseKey(noise_seed, mask_id if params.needs_mask else -1, _padding_id(mixture))
     if isinstance(params, Llada) and params.tail == "drop" and noise_key.padding_id < 0:
         raise ValueError("tail='drop' needs a padding id, and the tokenizer has neither pad nor eos: use 'segment'")
-    plan = compile_plan(mixture, total_rows, window_bytes)
-    shards = _shard_table(storage, mixture)
-    reader = Reader(
-        storage,
-        shards,
-        length=mixture.sequence_length,
-        vocab_size=mixture.vocab_size,
-        layout=mixture.layout,
-        memory_bytes=plan.window_bytes * 5 // 4,  # a quarter for the next windows while the last ones end
-    )
-    return Loader(
-        plan,
-        Order(plan, shards),
-        reader,
-        params,
-        noise_key,
-        batch_size=batch_size,
-        dp_rank=dp_rank,
-        dp_size=dp_size,
-    )
+    return noise_key
+
+
+def _readers(plan: Plan, opened: Sequence[Opened]) -> list[Reader]:
+    """A reader for each of the plan's stages; those of one shard table share it, and what it holds."""
+    readers: dict[tuple[str, str], Reader] = {}
+    found = []
+    for stage in plan.stages:
+        one = opened[stage.index]
+        key = (one.storage.root, one.mixture.shard_table_hash)
+        if key not in readers:
+            # A quarter for the next windows while the last ones end; behind another stage, its windows end, too.
+            quarters = 5 if len(plan.stages) == 1 else 9
+            readers[key] = Reader(
+                one.storage,
+                one.shards,
+                length=one.mixture.sequence_length,
+                vocab_size=one.mixture.vocab_size,
+                layout=one.mixture.layout,
+                memory_bytes=max(stage.window_bytes for stage in plan.stages) * quarters // 4,
+            )
+        found.append(readers[key])
+    return found
 
 
 def latest_mixture(storage: Storage) -> str:
@@ -132,6 +187,33 @@ def read_mixture(storage: Storage, path: str) -> Mixture:
             f"{storage.url(path)} hashes to {found_hash}, not to its name: it was changed; publish it again"
         )
     return Mixture.from_json(text)
+
+
+def _open_stages(stages: Sequence[Stage]) -> list[Opened]:
+    """The stages' mixtures and shard tables, each table read once."""
+    found: list[Opened] = []
+    tables: dict[str, pa.Table] = {}
+    for stage in stages:
+        storage, mixture = _open(stage.path_or_url)
+        if mixture.shard_table_hash not in tables:
+            tables[mixture.shard_table_hash] = _shard_table(storage, mixture)
+        found.append(Opened(storage, mixture, tables[mixture.shard_table_hash]))
+    return found
+
+
+def _check_tokenizer(opened: Opened, wanted: str | None) -> None:
+    """Refuse a run of another tokenizer than the trainer's, which is given by its hash or its file's path."""
+    if wanted is None:
+        return
+    if not _HASH.fullmatch(wanted):
+        folder, slash, name = wanted.rpartition("/")
+        wanted = xxhash.xxh3_128_hexdigest(Storage(folder + slash or ".").read(name))
+    found = opened.mixture.tokenizer_hash
+    if wanted != found:
+        raise ValueError(
+            f"the trainer's tokenizer hashes to {wanted}, that of {opened.storage.url(opened.mixture.path)} to {found} "
+            f"({opened.storage.url(opened.mixture.tokenizer_path)}): train with that file, or pack the run with yours"
+        )
 
 
 def _open(path_or_url: str) -> tuple[Storage, Mixture]:
