@@ -118,6 +118,11 @@ class Plan:
     stored: bool = False
 
     @property
+    def mixture(self) -> Mixture:
+        """The first stage's; its tokenizer, vocabulary and special ids are those of all."""
+        return self.stages[0].mixture
+
+    @property
     def total_rows(self) -> int:
         """Global rows, all ranks together."""
         return self.stages[-1].end_row

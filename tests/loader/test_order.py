@@ -67,7 +67,7 @@ def orders(draw) -> tuple[list[Stored], Order]:
 
 def slow_order(stored: list[Stored], order: Order) -> list[tuple[int, int, int]]:
     """DESIGN's "The order" with lists, all rows of the plan from the first to the last."""
-    plan, mixture = order.plan, order.plan.stages[0].mixture
+    plan, mixture = order.plan, order.plan.mixture
     by_name = {component.name: component for component in stored}
     taken = [0] * len(mixture.components)
     found, epochs = [], {}
@@ -127,7 +127,7 @@ def test_equals_slow_order(made):
 def test_every_epoch_visits_each_row_once_and_counts_are_the_mixtures(made):
     _, order = made
     component, epoch, row = order.order(np.arange(order.plan.total_rows))
-    mixture = order.plan.stages[0].mixture
+    mixture = order.plan.mixture
     assert np.bincount(component, minlength=len(mixture.components)).tolist() == mixture.counts(order.plan.total_rows)
     for index, listed in enumerate(mixture.components):
         epochs = epoch[component == index]
@@ -159,7 +159,7 @@ def test_places_name_the_batch_that_holds_the_row(made):
     stored, order = made
     found = order.order(np.arange(order.plan.total_rows))
     batch, inside = order.places(found)
-    mixture, sizes, owners = order.plan.stages[0].mixture, [], []
+    mixture, sizes, owners = order.plan.mixture, [], []
     for component in sorted(stored, key=lambda component: component.name):
         flat = [size for unit in component.units for shard in unit for size in shard]
         owners += [(component.name, sum(flat[:i])) for i in range(len(flat))]
