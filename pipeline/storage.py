@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import IO, Any, BinaryIO
 
 import fsspec
+import pyarrow as pa
 import xxhash
 
 _CHUNK_BYTES = 4 << 20
@@ -91,6 +92,10 @@ class Storage:
         """`length` bytes from `offset`; fewer only where the file ends."""
         data: bytes = self._fs_and_base[0].cat_file(self._key(path), start=offset, end=offset + length)
         return data
+
+    def mapped(self, path: str) -> Any:
+        """A file of a local root as Arrow's memory map: what is read of it is a view, never to be written to."""
+        return pa.memory_map(self._key(path))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every file below `prefix`, by path under the root; empty when there is none."""

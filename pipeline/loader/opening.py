@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from tokenmill.manifests.mixture import FOLDER, Mixture
 from tokenmill.manifests.plan import Plan, validation_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
+from tokenmill.pipeline.loader.compiled import open_table
 from tokenmill.pipeline.loader.illada import Illada
 from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.loader import Loader
@@ -23,8 +23,6 @@ from tokenmill.pipeline.loader.stock import packed_rows
 from tokenmill.pipeline.loader.stored_order import StoredOrder
 from tokenmill.pipeline.storage import Storage
 
-_INSIDE = ("batch_offsets", "batch_lengths", "batch_rows", "batch_hashes")
-_COLUMNS = ["component", "unit", "path", "rows", "tokens", *_INSIDE]
 #: Objectives by name, with their papers' parameters.
 OBJECTIVES: dict[str, Objective] = {"llada": Llada(), "illada": Illada(), "autoregressive": Autoregressive()}
 _HASH = re.compile("[0-9a-f]{32}")
@@ -45,6 +43,7 @@ def open_mixture(
     split: Literal["train", "validation"] = "train",
     repeats: Collection[str] = (),
     tokenizer_hash: str | None = None,
+    tables_dir: str | None = None,
 ) -> Loader:
     """A loader over a published mixture, or over several, one stage after another.
 
@@ -68,6 +67,8 @@ def open_mixture(
         repeats: sources whose documents may come in two packings, as with a longer L in a later stage; each packing
             counts its rows and epochs alone.
         tokenizer_hash: of the trainer's tokenizer, or the path of its tokenizer.json: another one is refused.
+        tables_dir: local folder for shard tables in a form that opens at once, made there by the first that opens one;
+            for runs of millions of record batches. By default they are read into memory each time.
 
     Raises:
         ValueError: the arguments don't fit each other or the data; says how.
@@ -78,7 +79,7 @@ def open_mixture(
     stages = [Stage(path_or_url, total_rows)] if isinstance(path_or_url, str) else list(path_or_url)
     if len(stages) != 1 and (total_rows is not None or split != "train"):
         raise ValueError(f"total_rows and split={split!r} are for one mixture: give each stage its rows")
-    opened = _open_stages(stages)
+    opened = _open_stages(stages, tables_dir)
     for one in opened:
         if one.mixture.layout not in params.layouts:
             raise ValueError(_other_layout(params, one.mixture.layout))
@@ -189,14 +190,14 @@ def read_mixture(storage: Storage, path: str) -> Mixture:
     return Mixture.from_json(text)
 
 
-def _open_stages(stages: Sequence[Stage]) -> list[Opened]:
+def _open_stages(stages: Sequence[Stage], tables_dir: str | None) -> list[Opened]:
     """The stages' mixtures and shard tables, each table read once."""
     found: list[Opened] = []
     tables: dict[str, pa.Table] = {}
     for stage in stages:
         storage, mixture = _open(stage.path_or_url)
         if mixture.shard_table_hash not in tables:
-            tables[mixture.shard_table_hash] = _shard_table(storage, mixture)
+            tables[mixture.shard_table_hash] = open_table(storage, mixture, tables_dir)
         found.append(Opened(storage, mixture, tables[mixture.shard_table_hash]))
     return found
 
@@ -228,18 +229,6 @@ def _open(path_or_url: str) -> tuple[Storage, Mixture]:
         storage = Storage(path_or_url)
         path = latest_mixture(storage)
     return storage, read_mixture(storage, path)
-
-
-def _shard_table(storage: Storage, mixture: Mixture) -> pa.Table:
-    """The shard table, checked against the mixture's hash of it."""
-    data = storage.read(mixture.shard_table_path)
-    found = xxhash.xxh3_128_hexdigest(data)
-    if found != mixture.shard_table_hash:
-        raise ValueError(
-            f"shard table {storage.url(mixture.shard_table_path)} hashes to {found}, the mixture says "
-            f"{mixture.shard_table_hash}: restore the file, or publish the mixture again"
-        )
-    return pq.ParquetFile(pa.BufferReader(data)).read(columns=_COLUMNS, use_threads=False)
 
 
 def _other_layout(params: Objective, layout: str) -> str:

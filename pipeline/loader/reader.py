@@ -24,6 +24,7 @@ from tokenmill.manifests.shards import (
     decode_batch,
     places_in_rows,
     token_dtype,
+    whole_column,
 )
 from tokenmill.pipeline.storage import Storage
 
@@ -113,7 +114,7 @@ class Reader:
         self._length = length
         self._row_bytes: int = length * token_dtype(vocab_size).bit_width // 8
         self._paths = shards.column("path")
-        inside = {name: shards.column(name).combine_chunks() for name in _INSIDE}
+        inside = {name: whole_column(shards, name) for name in _INSIDE}
         counts = inside["batch_rows"].value_lengths().to_numpy()
         self._first_batch = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._offsets = inside["batch_offsets"].flatten().to_numpy()

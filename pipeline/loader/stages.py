@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.plan import Plan, compile_stages
-from tokenmill.manifests.shards import packing_hashes
 from tokenmill.manifests.stages import MixtureStage, check_stages
+from tokenmill.pipeline.loader.compiled import table_packings
 from tokenmill.pipeline.storage import Storage
 
 
@@ -41,7 +41,7 @@ def plan_of(
 ) -> Plan:
     """The plan of stages that are opened; see `compile_stages` and `check_stages` for what is refused."""
     tables = {one.mixture.shard_table_hash: one.shards for one in opened}
-    packings = {name: packing_hashes(table) for name, table in tables.items()} if len(tables) > 1 else {}
+    packings = {name: table_packings(table) for name, table in tables.items()} if len(tables) > 1 else {}
     asked = [
         MixtureStage(one.mixture, stage.rows, stage.at, packings.get(one.mixture.shard_table_hash, {}), where)
         for stage, one in zip(stages, opened, strict=True)
