@@ -41,6 +41,7 @@ class EpochOrder:
             self._first_ranks,
             self._first_places,
             np.empty(1 << bits, np.int64),
+            np.empty(size, np.int32),
         )
 
     def batches(self, first: int, end: int) -> I64:
@@ -95,19 +96,18 @@ def _bucket(place, unit_key, key, bits):  # type: ignore[no-untyped-def]
 
 @kernel
 def _partition(  # type: ignore[no-untyped-def]
-    batch_rows, unit_batches, unit_keys, key, bits, batches, first_ranks, first_places, following
+    batch_rows, unit_batches, unit_keys, key, bits, batches, first_ranks, first_places, following, buckets
 ):
     for unit in range(unit_keys.size):
         for batch in range(unit_batches[unit], unit_batches[unit + 1]):
             bucket = _bucket(batch - unit_batches[unit], unit_keys[unit], key, bits)
+            buckets[batch] = bucket
             first_ranks[bucket + 1] += 1
             first_places[bucket + 1] += batch_rows[batch]
     for bucket in range(first_ranks.size - 1):
         first_ranks[bucket + 1] += first_ranks[bucket]
         first_places[bucket + 1] += first_places[bucket]
         following[bucket] = first_ranks[bucket]
-    for unit in range(unit_keys.size):
-        for batch in range(unit_batches[unit], unit_batches[unit + 1]):
-            bucket = _bucket(batch - unit_batches[unit], unit_keys[unit], key, bits)
-            batches[following[bucket]] = batch
-            following[bucket] += 1
+    for batch in range(batches.size):
+        batches[following[buckets[batch]]] = batch
+        following[buckets[batch]] += 1

@@ -117,7 +117,8 @@ def stocks_of(shards: pa.Table) -> dict[str, Stock]:
     flat = batch_rows.flatten().to_numpy()
     listed, tokens = (whole_column(shards, name).to_numpy() for name in ("rows", "tokens"))
     before = _sums(counts)
-    shard_sums = np.add.reduceat(flat, before[:-1], dtype=np.int64) if flat.size else np.zeros(0, np.int64)
+    shard_sums = np.empty(shards.num_rows, np.int64)
+    _sum_shards(flat, before, shard_sums)
     units = whole_column(shards, "unit")
     found = {}
     for name, first, end in _runs(whole_column(shards, "component")):
@@ -164,6 +165,15 @@ def _runs(values: pa.Array) -> Iterator[tuple[Any, int, int]]:
 def _sums(values: I64) -> I64:
     """Sums of what comes before each place, and of all."""
     return np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+
+
+@kernel
+def _sum_shards(batch_rows, before, sums):  # type: ignore[no-untyped-def]
+    for shard in range(sums.size):
+        rows = np.int64(0)
+        for batch in range(before[shard], before[shard + 1]):
+            rows += batch_rows[batch]
+        sums[shard] = rows
 
 
 @kernel
