@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.loader.gathered import gathered
 from tests.loader.small_run import Stored
 from tokenmill.pipeline.loader import open_mixture
+from tokenmill.pipeline.loader.padding import padded
 
 TRAIN = Stored("web/train", 1.0, [[[8, 8]]], max_epochs=9)
 HELD_OUT = [
@@ -70,6 +72,18 @@ def test_rows_of_padding_count_for_nothing(run, objective):
         assert not last.maskable[fills].any()
         assert not last.loss_weight[fills].any()
     assert last.cu_seqlens[-1] == last.position_ids.size
+
+
+def test_what_fills_a_batch_has_no_pieces_and_no_answers():
+    """Aligned rows end where their last piece does, whatever their number of tokens."""
+    stored = gathered([[(0, 5), (8, 16)], [(0, 16)], [(0, 3)]], 16, [4, -1, 5])
+    stored = stored._replace(answers=np.ones((3, 16), np.bool_))
+    found = padded(stored, -1)
+    assert found.pieces is not None
+    assert list(zip(*(column.tolist() for column in found.pieces), strict=True)) == [(0, 0, 5), (0, 8, 16), (2, 0, 3)]
+    assert found.valid.tolist() == [13, 0, 3]
+    assert not found.clean[1].any()
+    assert found.answers.any(axis=1).tolist() == [True, False, True]
 
 
 def test_a_rank_may_have_padding_alone(run):
