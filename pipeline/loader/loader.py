@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tokenmill.manifests.mixture import Plan
 from tokenmill.manifests.shards import PRETRAINING
-from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
+from tokenmill.pipeline.loader.batch import Batch, Gathered, KeyedBatch, NoiseKey, Objective
 from tokenmill.pipeline.loader.order import Order, OrderedRows, Places
 from tokenmill.pipeline.loader.reader import Pieces, Reader
 
@@ -161,7 +161,8 @@ class Loader:
             identity=self.order.identities(wanted.rows),
             batch_rows=(wanted.next_row - self._batch_size, wanted.next_row),
         )
-        return self.objective.batch_type(
+        batch_type = KeyedBatch if self._noise_key.on_device else self.objective.batch_type
+        return batch_type(
             **self.objective.arrays(gathered, self._noise_key),
             rows=wanted.k,
             component=wanted.rows.component,

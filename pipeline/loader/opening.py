@@ -11,8 +11,12 @@ import xxhash
 from tokenmill.manifests.mixture import FOLDER, Mixture, compile_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
+from tokenmill.pipeline.loader.block import Block
+from tokenmill.pipeline.loader.canvas import Canvas
+from tokenmill.pipeline.loader.dream import Dream
 from tokenmill.pipeline.loader.illada import Illada
 from tokenmill.pipeline.loader.llada import Llada
+from tokenmill.pipeline.loader.llada_sft import LladaSft
 from tokenmill.pipeline.loader.loader import Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.reader import Reader
@@ -21,7 +25,16 @@ from tokenmill.pipeline.storage import Storage
 _INSIDE = ("batch_offsets", "batch_lengths", "batch_rows", "batch_hashes")
 _COLUMNS = ["component", "unit", "path", "rows", "tokens", *_INSIDE]
 #: Objectives by name, with their papers' parameters.
-OBJECTIVES: dict[str, Objective] = {"llada": Llada(), "illada": Illada(), "autoregressive": Autoregressive()}
+OBJECTIVES: dict[str, Objective] = {
+    "llada": Llada(),
+    "llada_sft": LladaSft(),
+    "illada": Illada(),
+    "dream": Dream(),
+    "block": Block(),
+    "canvas": Canvas(),
+    "autoregressive": Autoregressive(),
+}
+ObjectiveName = Literal["llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive"]
 _RUN_MANIFEST = re.compile(r"manifests/run-(\d{5})\.[0-9a-f]+\.json")
 
 
@@ -29,11 +42,12 @@ def open_mixture(
     path_or_url: str,
     *,
     batch_size: int,
-    objective: Literal["llada", "illada", "autoregressive"] | Objective = "llada",
+    objective: ObjectiveName | Objective = "llada",
     seed: int | None = None,
     dp_rank: int = 0,
     dp_size: int = 1,
     mask_token_id: int | None = None,
+    masks: Literal["loader", "device"] = "loader",
     total_rows: int | None = None,
     window_bytes: int | None = None,
 ) -> Loader:
@@ -42,11 +56,12 @@ def open_mixture(
     Args:
         path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest.
         batch_size: rows of a global batch, all ranks together.
-        objective: a name, or `Llada(…)`, `Illada(…)`, `Autoregressive(…)` with parameters of your own.
+        objective: a name, or `Llada(…)`, `Block(…)` and so on, with parameters of your own.
         seed: 64-bit seed of the noise; by default the mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
         dp_size: how many those are (R).
         mask_token_id: by default the tokenizer's mask token.
+        masks: who draws them; with "device" a batch has all that `torch_masks` needs to draw the same ones there.
         total_rows: length of the plan; by default as long as every component's `max_epochs` allows.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
 
@@ -74,7 +89,18 @@ def open_mixture(
     noise_seed = mixture.seed if seed is None else seed
     if not 0 <= noise_seed < 1 << 64:
         raise ValueError(f"seed is {noise_seed}: give a 64-bit number, 0 … 2^64-1")
-    noise_key = NoiseKey(noise_seed, mask_id if params.needs_mask else -1, _padding_id(mixture))
+    if masks == "device" and not params.masks_on_device:
+        raise ValueError(f"masks='device' is not offered with {params}: its weights need the masks; use masks='loader'")
+    noise_key = NoiseKey(
+        seed=noise_seed,
+        mask_token_id=mask_id if params.needs_mask else -1,
+        padding_id=_padding_id(mixture),
+        eos_id=mixture.special_ids["eos"],
+        vocab_size=mixture.vocab_size,
+        on_device=masks == "device",
+    )
+    if params.needs_eos and noise_key.eos_id < 0:
+        raise ValueError(f"{params} fills answers up with the end-of-text token, and the tokenizer has none")
     if isinstance(params, Llada) and params.tail == "drop" and noise_key.padding_id < 0:
         raise ValueError("tail='drop' needs a padding id, and the tokenizer has neither pad nor eos: use 'segment'")
     plan = compile_plan(mixture, total_rows, window_bytes)

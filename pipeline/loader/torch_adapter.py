@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch
+from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch, BlockBatch
 from tokenmill.pipeline.loader.loader import Loader
 
 try:
@@ -51,14 +51,34 @@ def mask_mod(batch: Batch, device: torch.device | str = "cpu") -> Callable[..., 
     """Which places attend to which, for `torch.nn.attention.flex_attention.create_block_mask(mask_mod, B, None, L, L)`.
 
     Places of one document (segment, with `illada` unless asked otherwise) see each other; with `autoregressive`, those
-    before them and themselves alone. No L × L tensor is made.
+    before them and themselves alone; with `block`, of 2·L places, those of the same half and block, and clean ones of
+    earlier blocks (OBJECTIVES' keep). No L × L tensor is made.
     """
+    if isinstance(batch, BlockBatch) and batch.block_size < batch.clean.shape[1]:
+        return _block_mask(batch, device)
     ids = torch.from_numpy(batch.document_ids).to(device)
     causal = isinstance(batch, AutoregressiveBatch)
 
     def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         same = ids[row, query] == ids[row, key]
         return same & (query >= key) if causal else same
+
+    return sees
+
+
+def _block_mask(batch: BlockBatch, device: torch.device | str) -> Callable[..., torch.Tensor]:
+    """Of noisy and clean rows side by side, see `block`."""
+    ids = torch.from_numpy(batch.document_ids).to(device)
+    length, size = batch.clean.shape[1], batch.block_size
+
+    def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        query_noisy, key_noisy = query < length, key < length
+        query_place, key_place = query % length, key % length
+        query_block, key_block = query_place // size, key_place // size
+        own = (query_noisy == key_noisy) & (query_block == key_block)
+        before = ~key_noisy & (key_block < query_block)
+        seen: torch.Tensor = (own | before) & (ids[row, query_place] == ids[row, key_place])
+        return seen
 
     return sees
 

@@ -166,7 +166,7 @@ def test_dropped_tails_become_padding(run):
         ),
         ({"batch_size": 0}, "batch_size 0"),
         ({"batch_size": 4, "dp_rank": 2, "dp_size": 2}, "dp_rank 2 of dp_size 2"),
-        ({"batch_size": 4, "objective": "bert"}, "no objective 'bert': there are 'llada', 'illada'"),
+        ({"batch_size": 4, "objective": "bert"}, "no objective 'bert': there are 'llada', 'llada_sft'"),
         ({"batch_size": 4, "seed": -1}, "seed is -1"),
         ({"batch_size": 4, "total_rows": 10**6}, "Either plan at most 268 rows"),
         ({"batch_size": 4, "window_bytes": 100}, "window_bytes is 100"),
