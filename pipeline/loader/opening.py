@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
@@ -54,6 +55,7 @@ def open_mixture(
         ValueError: the arguments don't fit each other or the data; says how.
         FileNotFoundError: no such mixture.
     """
+    reopen = partial(open_mixture, **locals())
     if dp_size < 1 or not 0 <= dp_rank < dp_size:
         raise ValueError(f"dp_rank {dp_rank} of dp_size {dp_size}: give a rank from 0 to dp_size - 1")
     if batch_size < 1 or batch_size % dp_size:
@@ -96,6 +98,7 @@ def open_mixture(
         batch_size=batch_size,
         dp_rank=dp_rank,
         dp_size=dp_size,
+        reopen=reopen,
     )
 
 

@@ -132,7 +132,7 @@ def test_what_is_not_there_is_refused(folder: Path):
     for row in (20, -1):
         with pytest.raises(ValueError, match=f"the plan has rows 0 … 19, none numbered {row}: trace with the --total"):
             next(trace(open_trace(str(folder), total_rows=20), [0, row]))
-    with pytest.raises(ValueError, match="has mixture manifests/no.json, the newest has manifests/mixtures/"):
+    with pytest.raises(ValueError, match=r"has mixture manifests/no\.json, the newest has manifests/mixtures/"):
         open_trace(str(folder), "manifests/no.json")
     with pytest.raises(ValueError, match="holds no published run"):
         open_trace(str(folder / "manifests"))
