@@ -4,7 +4,7 @@ The state is the next row: a loader with another number of ranks, another batch 
 from it exactly, since the order, and the noise, of a row depend on nothing but its number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +54,7 @@ class Loader:
         batch_size: int,
         dp_rank: int,
         dp_size: int,
+        reopen: "Callable[[], Loader]",
     ) -> None:
         self.plan = plan
         self.order = order
@@ -63,26 +64,46 @@ class Loader:
         self._batch_size = batch_size
         self._dp_rank = dp_rank
         self._dp_size = dp_size
+        self._reopen = reopen
         self._next_row = 0
+        self._every = 1
         self._lookup: tuple[int, OrderedRows] | None = None
 
     @property
     def num_batches(self) -> int:
-        """Whole global batches left from where the loader stands."""
-        return (self.plan.total_rows - self._next_row) // self._batch_size
+        """Whole global batches left from where the loader stands; of a worker, those that are its own."""
+        whole = max(0, self.plan.total_rows - self._next_row) // self._batch_size
+        return -(-whole // self._every)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopened, (self._reopen, self.state_dict()))
+
+    def reopened(self) -> "Loader":
+        """The same mixture opened anew, standing where this loader stands: for another process."""
+        return _reopened(self._reopen, self.state_dict())
+
+    def take_turns(self, worker: int, workers: int) -> None:
+        """From now on hand out only every `workers`-th batch, first the `worker`-th from here, counted from 0.
+
+        The batches of all workers, in turns, are those of one loader, and each carries the state of that one. A
+        worker's own state is of its next batch.
+        """
+        self._next_row += worker * self._batch_size
+        self._every = workers
 
     def __iter__(self) -> Iterator[Batch]:
         wanted = self._want(self._next_row)
         while wanted is not None:
-            following = self._want(wanted.next_row)
+            own_next_row = wanted.next_row + (self._every - 1) * self._batch_size
+            following = self._want(own_next_row)
             batch = self._read(wanted, following)
-            self._next_row = wanted.next_row
+            self._next_row = own_next_row
             yield batch
-            wanted = following if self._next_row == wanted.next_row else self._want(self._next_row)
+            wanted = following if self._next_row == own_next_row else self._want(self._next_row)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready state: resumes with any `dp_size`, and with any `batch_size` from the same row on."""
-        return self._state(self._next_row)
+        return self._state(min(self._next_row, self.plan.total_rows))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`. ValueError, with both values, if it is of another plan, objective or noise seed."""
@@ -171,6 +192,12 @@ class Loader:
             stored_row=wanted.rows.row,
             state=self._state(wanted.next_row),
         )
+
+
+def _reopened(reopen: Callable[[], Loader], state: dict[str, Any]) -> Loader:
+    loader = reopen()
+    loader.load_state_dict(state)
+    return loader
 
 
 def _in_order(several: list[Pieces]) -> Pieces:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,6 +70,7 @@ def open_mixture(
         ValueError: the arguments don't fit each other or the data; says how.
         FileNotFoundError: no such mixture.
     """
+    reopen = partial(open_mixture, **locals())
     if dp_size < 1 or not 0 <= dp_rank < dp_size:
         raise ValueError(f"dp_rank {dp_rank} of dp_size {dp_size}: give a rank from 0 to dp_size - 1")
     if batch_size < 1 or batch_size % dp_size:
@@ -122,7 +124,29 @@ def open_mixture(
         batch_size=batch_size,
         dp_rank=dp_rank,
         dp_size=dp_size,
+        reopen=reopen,
     )
+
+
+class OpenedOrder(NamedTuple):
+    """A mixture's order without anything to read its rows.
+
+    Attributes:
+        storage: the run's root.
+        shards: the mixture's shard table.
+        order: of its plan.
+    """
+
+    storage: Storage
+    shards: pa.Table
+    order: Order
+
+
+def open_order(path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None) -> OpenedOrder:
+    """The order in which `open_mixture` with these arguments takes rows."""
+    storage, mixture = _open(path_or_url)
+    shards = _shard_table(storage, mixture)
+    return OpenedOrder(storage, shards, Order(compile_plan(mixture, total_rows, window_bytes), shards))
 
 
 def latest_mixture(storage: Storage) -> str:
