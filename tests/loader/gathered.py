@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 MASK, PAD = 2, 0
 #: Per row, its documents as (start, end).

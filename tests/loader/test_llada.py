@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.batch import Gathered, NoiseKey
 from tokenmill.pipeline.loader.llada import Llada
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 MASK, PAD = 2, 0
 
