@@ -25,7 +25,7 @@ _ERRNOS = {
 _CODES = {"RequestTimeout", "RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException"}
 #: Errors of botocore, aiohttp and http.client that no common class of the standard library stands above.
 _CLASSES = {
-    *("HTTPClientError", "IncompleteRead", "IncompleteReadError", "ResponseParserError"),
+    *("ConnectionError", "HTTPClientError", "IncompleteRead", "IncompleteReadError", "ResponseParserError"),
     *("ClientConnectionError", "ClientPayloadError"),
 }
 
