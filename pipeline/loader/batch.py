@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]

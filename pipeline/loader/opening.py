@@ -13,12 +13,13 @@ from tokenmill.manifests.mixture import FOLDER, Mixture, compile_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
 from tokenmill.pipeline.loader.block import Block
+from tokenmill.pipeline.loader.cache import DEFAULT_BYTES, BatchCache
 from tokenmill.pipeline.loader.canvas import Canvas
 from tokenmill.pipeline.loader.dream import Dream
 from tokenmill.pipeline.loader.illada import Illada
 from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.llada_sft import LladaSft
-from tokenmill.pipeline.loader.loader import Loader
+from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.reader import Reader
 from tokenmill.pipeline.storage import Storage
@@ -51,6 +52,10 @@ def open_mixture(
     masks: Literal["loader", "device"] = "loader",
     total_rows: int | None = None,
     window_bytes: int | None = None,
+    on_corrupt: Literal["raise", "skip_and_report"] = "raise",
+    cache_dir: str | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
+    prefetch_batches: int = DEFAULT_PREFETCH,
 ) -> Loader:
     """A loader over a published mixture.
 
@@ -65,6 +70,11 @@ def open_mixture(
         masks: who draws them; with "device" a batch has all that `torch_masks` needs to draw the same ones there.
         total_rows: length of the plan; by default as long as every component's `max_epochs` allows.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
+        on_corrupt: a record batch whose bytes are not what the shard table says, or missing, is an error ("raise"), or
+            its rows become padding from then on, which is logged and kept in the state ("skip_and_report").
+        cache_dir: folder on this node's disk that keeps record batches for all its ranks and jobs; None: none is kept.
+        cache_bytes: limit on what the folder holds.
+        prefetch_batches: global batches whose record batches are read before they are wanted.
 
     Raises:
         ValueError: the arguments don't fit each other or the data; says how.
@@ -79,6 +89,10 @@ def open_mixture(
             f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
             f"{near + dp_size}"
         )
+    if on_corrupt not in ("raise", "skip_and_report"):
+        raise ValueError(f"on_corrupt is {on_corrupt!r}: give 'raise' or 'skip_and_report'")
+    if prefetch_batches < 1:
+        raise ValueError(f"prefetch_batches is {prefetch_batches}: give at least 1")
     params = _objective(objective)
     storage, mixture = _open(path_or_url)
     if mixture.layout not in params.layouts:
@@ -113,6 +127,10 @@ def open_mixture(
         length=mixture.sequence_length,
         vocab_size=mixture.vocab_size,
         layout=mixture.layout,
+        align=mixture.sequence_align,
+        cache=BatchCache(cache_dir, cache_bytes) if cache_dir is not None else None,
+        skip_corrupt=on_corrupt == "skip_and_report",
+        padding_id=next(token for token in (noise_key.padding_id, 0, 1) if token >= 0 and token != mask_id),
         memory_bytes=plan.window_bytes * 5 // 4,  # a quarter for the next windows while the last ones end
     )
     return Loader(
@@ -125,6 +143,7 @@ def open_mixture(
         dp_rank=dp_rank,
         dp_size=dp_size,
         reopen=reopen,
+        prefetch_batches=prefetch_batches,
     )
 
 
