@@ -11,6 +11,7 @@ bits; Figueroa, "When is double rounding innocuous?", 1995), as the reference ha
 from typing import NamedTuple
 
 from tokenmill.pipeline.loader.noise import PURPOSE_MASK
+from tokenmill.pipeline.loader.torch_adapter import TorchBatch
 
 try:
     import torch
@@ -62,6 +63,35 @@ def corrupt(
     probability = (noise_threshold.double() / (1 << 32)).float()
     weight = torch.where(masked, (1.0 / probability.double()).float(), 0.0)
     return Corrupted(torch.where(masked, mask_token_id, clean), masked, probability, weight)
+
+
+def with_masks(batch: TorchBatch) -> TorchBatch:
+    """A batch of `open_mixture(…, masks="device")` with the fields that the loader would have drawn, on its device.
+
+    Args:
+        batch: the tensors of a `KeyedBatch`, moved to where they are wanted.
+
+    Returns:
+        The same with `noisy`, `masked`, `mask_probability` and `loss_weight`, [B, L], bit-equal to the loader's; with
+        `block` also `input_ids` and `input_position_ids`.
+
+    Raises:
+        ValueError: the batch has its masks already.
+    """
+    if "noise_borders" not in batch:
+        raise ValueError("the batch has its masks already: open the mixture with masks='device' to draw them here")
+    clean, positions = batch["clean"], batch["position_ids"]
+    rows = torch.as_tensor(batch["rows"], device=clean.device)
+    given = (batch["maskable"], batch["noise_threshold"], batch["mask_token_id"])
+    noisy, masked, probability, weight = corrupt(batch["noise_seed"], rows, clean, *given, batch["noise_borders"])
+    if batch["answer_lengths"] is not None:
+        weight = weight / batch["answer_lengths"].clamp(min=1).float()[:, None]
+    drawn = {"noisy": noisy, "masked": masked, "mask_probability": probability, "loss_weight": weight}
+    if batch["block_size"] is not None:
+        both = batch["block_size"] < clean.shape[1]
+        drawn["input_ids"] = torch.cat([noisy, clean], dim=1) if both else noisy
+        drawn["input_position_ids"] = torch.cat([positions, positions], dim=1) if both else positions
+    return TorchBatch({**batch, **drawn})
 
 
 def per_token(cu_seqlens: torch.Tensor, values: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:

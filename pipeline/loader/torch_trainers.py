@@ -1,4 +1,4 @@
-"""A batch in the fields that other trainers take (see OBJECTIVES' table of export formats)."""
+"""A batch in the fields that other trainers take."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ def torchtitan(batch: TorchBatch) -> "tuple[dict[str, torch.Tensor], torch.Tenso
     Raises:
         ValueError: the batch is of another objective.
     """
-    if "input_ids" not in batch:
+    if "input_ids" not in batch or "block_size" in batch:
         raise ValueError("torchtitan() takes batches of the objective 'autoregressive': this one has no `input_ids`")
     return {"input": batch["input_ids"], "positions": batch["position_ids"]}, _shifted(batch)
 
