@@ -12,9 +12,14 @@ import xxhash
 from tokenmill.manifests.mixture import FOLDER, Mixture, compile_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
+from tokenmill.pipeline.loader.block import Block
+from tokenmill.pipeline.loader.cache import DEFAULT_BYTES, BatchCache
+from tokenmill.pipeline.loader.canvas import Canvas
+from tokenmill.pipeline.loader.dream import Dream
 from tokenmill.pipeline.loader.illada import Illada
 from tokenmill.pipeline.loader.llada import Llada
-from tokenmill.pipeline.loader.loader import Loader
+from tokenmill.pipeline.loader.llada_sft import LladaSft
+from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.reader import Reader
 from tokenmill.pipeline.storage import Storage
@@ -22,7 +27,16 @@ from tokenmill.pipeline.storage import Storage
 _INSIDE = ("batch_offsets", "batch_lengths", "batch_rows", "batch_hashes")
 _COLUMNS = ["component", "unit", "path", "rows", "tokens", *_INSIDE]
 #: Objectives by name, with their papers' parameters.
-OBJECTIVES: dict[str, Objective] = {"llada": Llada(), "illada": Illada(), "autoregressive": Autoregressive()}
+OBJECTIVES: dict[str, Objective] = {
+    "llada": Llada(),
+    "llada_sft": LladaSft(),
+    "illada": Illada(),
+    "dream": Dream(),
+    "block": Block(),
+    "canvas": Canvas(),
+    "autoregressive": Autoregressive(),
+}
+ObjectiveName = Literal["llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive"]
 _RUN_MANIFEST = re.compile(r"manifests/run-(\d{5})\.[0-9a-f]+\.json")
 
 
@@ -30,26 +44,37 @@ def open_mixture(
     path_or_url: str,
     *,
     batch_size: int,
-    objective: Literal["llada", "illada", "autoregressive"] | Objective = "llada",
+    objective: ObjectiveName | Objective = "llada",
     seed: int | None = None,
     dp_rank: int = 0,
     dp_size: int = 1,
     mask_token_id: int | None = None,
+    masks: Literal["loader", "device"] = "loader",
     total_rows: int | None = None,
     window_bytes: int | None = None,
+    on_corrupt: Literal["raise", "skip_and_report"] = "raise",
+    cache_dir: str | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
+    prefetch_batches: int = DEFAULT_PREFETCH,
 ) -> Loader:
     """A loader over a published mixture.
 
     Args:
         path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest.
         batch_size: rows of a global batch, all ranks together.
-        objective: a name, or `Llada(…)`, `Illada(…)`, `Autoregressive(…)` with parameters of your own.
+        objective: a name, or `Llada(…)`, `Block(…)` and so on, with parameters of your own.
         seed: 64-bit seed of the noise; by default the mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
         dp_size: how many those are (R).
         mask_token_id: by default the tokenizer's mask token.
+        masks: who draws them; with "device" a batch has all that `torch_masks` needs to draw the same ones there.
         total_rows: length of the plan; by default as long as every component's `max_epochs` allows.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
+        on_corrupt: a record batch whose bytes are not what the shard table says, or missing, is an error ("raise"), or
+            its rows become padding from then on, which is logged and kept in the state ("skip_and_report").
+        cache_dir: folder on this node's disk that keeps record batches for all its ranks and jobs; None: none is kept.
+        cache_bytes: limit on what the folder holds.
+        prefetch_batches: global batches whose record batches are read before they are wanted.
 
     Raises:
         ValueError: the arguments don't fit each other or the data; says how.
@@ -64,6 +89,10 @@ def open_mixture(
             f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
             f"{near + dp_size}"
         )
+    if on_corrupt not in ("raise", "skip_and_report"):
+        raise ValueError(f"on_corrupt is {on_corrupt!r}: give 'raise' or 'skip_and_report'")
+    if prefetch_batches < 1:
+        raise ValueError(f"prefetch_batches is {prefetch_batches}: give at least 1")
     params = _objective(objective)
     storage, mixture = _open(path_or_url)
     if mixture.layout not in params.layouts:
@@ -76,7 +105,18 @@ def open_mixture(
     noise_seed = mixture.seed if seed is None else seed
     if not 0 <= noise_seed < 1 << 64:
         raise ValueError(f"seed is {noise_seed}: give a 64-bit number, 0 … 2^64-1")
-    noise_key = NoiseKey(noise_seed, mask_id if params.needs_mask else -1, _padding_id(mixture))
+    if masks == "device" and not params.masks_on_device:
+        raise ValueError(f"masks='device' is not offered with {params}: its weights need the masks; use masks='loader'")
+    noise_key = NoiseKey(
+        seed=noise_seed,
+        mask_token_id=mask_id if params.needs_mask else -1,
+        padding_id=_padding_id(mixture),
+        eos_id=mixture.special_ids["eos"],
+        vocab_size=mixture.vocab_size,
+        on_device=masks == "device",
+    )
+    if params.needs_eos and noise_key.eos_id < 0:
+        raise ValueError(f"{params} fills answers up with the end-of-text token, and the tokenizer has none")
     if isinstance(params, Llada) and params.tail == "drop" and noise_key.padding_id < 0:
         raise ValueError("tail='drop' needs a padding id, and the tokenizer has neither pad nor eos: use 'segment'")
     plan = compile_plan(mixture, total_rows, window_bytes)
@@ -87,6 +127,10 @@ def open_mixture(
         length=mixture.sequence_length,
         vocab_size=mixture.vocab_size,
         layout=mixture.layout,
+        align=mixture.sequence_align,
+        cache=BatchCache(cache_dir, cache_bytes) if cache_dir is not None else None,
+        skip_corrupt=on_corrupt == "skip_and_report",
+        padding_id=next(token for token in (noise_key.padding_id, 0, 1) if token >= 0 and token != mask_id),
         memory_bytes=plan.window_bytes * 5 // 4,  # a quarter for the next windows while the last ones end
     )
     return Loader(
@@ -99,6 +143,7 @@ def open_mixture(
         dp_rank=dp_rank,
         dp_size=dp_size,
         reopen=reopen,
+        prefetch_batches=prefetch_batches,
     )
 
 

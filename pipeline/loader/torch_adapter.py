@@ -110,7 +110,8 @@ def mask_mod(batch: Batch | TorchBatch, device: torch.device | str | None = None
     """Which places attend to which, for `torch.nn.attention.flex_attention.create_block_mask(mask_mod, B, None, L, L)`.
 
     Places of one document (segment, with `illada` unless asked otherwise) see each other; with `autoregressive`, those
-    before them and themselves alone. No L × L tensor is made.
+    before them and themselves alone; with `block`, of 2·L places, those of the same half and block, and clean ones of
+    earlier blocks (OBJECTIVES' keep). No L × L tensor is made.
 
     Args:
         batch: whole, not cut by `shard_sequence`.
@@ -125,11 +126,30 @@ def mask_mod(batch: Batch | TorchBatch, device: torch.device | str | None = None
         )
     ids = ((positions.reshape(-1) == 0).cumsum(0).to(torch.int32) - 1).reshape(positions.shape)
     ids = ids if device is None else ids.to(device)
-    causal = "input_ids" in found
+    block_size = found.get("block_size")
+    if block_size is not None and block_size < positions.shape[1]:
+        return _block_mask(ids, block_size)
+    causal = block_size is None and "input_ids" in found
 
     def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         same: torch.Tensor = ids[row, query] == ids[row, key]
         return same & (query >= key) if causal else same
+
+    return sees
+
+
+def _block_mask(ids: torch.Tensor, size: int) -> Callable[..., torch.Tensor]:
+    """Of noisy and clean rows side by side, with blocks of `size` tokens; `ids`, [B, L], of their documents."""
+    length = ids.shape[1]
+
+    def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        query_noisy, key_noisy = query < length, key < length
+        query_place, key_place = query % length, key % length
+        query_block, key_block = query_place // size, key_place // size
+        own = (query_noisy == key_noisy) & (query_block == key_block)
+        before = ~key_noisy & (key_block < query_block)
+        seen: torch.Tensor = (own | before) & (ids[row, query_place] == ids[row, key_place])
+        return seen
 
     return sees
 
