@@ -32,7 +32,7 @@ class SaveLoaderState(TrainerCallback):
         self.consumed: dict[str, Any] = {}
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Write the state of the batch consumed last; it is the same on every rank."""
+        """Write the state of the batch consumed last: every rank's, but for corrupt data skipped (`merge_states`)."""
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
             (checkpoint / LOADER_STATE).write_text(json.dumps(self.consumed))

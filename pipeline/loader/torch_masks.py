@@ -11,11 +11,7 @@ bits; Figueroa, "When is double rounding innocuous?", 1995), as the reference ha
 from typing import NamedTuple
 
 from tokenmill.pipeline.loader.noise import PURPOSE_MASK
-
-try:
-    import torch
-except ImportError as error:
-    raise ImportError("tokenmill.pipeline.loader.torch_masks needs torch: pip install 'tokenmill[torch]'") from error
+from tokenmill.pipeline.loader.torch_adapter import TorchBatch, torch
 
 _LOW = 0xFFFFFFFF
 
@@ -34,6 +30,37 @@ class Corrupted(NamedTuple):
     masked: torch.Tensor
     mask_probability: torch.Tensor
     loss_weight: torch.Tensor
+
+
+def with_masks(batch: TorchBatch) -> TorchBatch:
+    """A batch of `masks="device"` with what the loader would have drawn: `noisy`, `masked`, weights, `block`'s inputs.
+
+    Drawn on the device that the batch was moved to, by `corrupt`; `block`'s `input_ids` are noisy and clean rows side
+    by side, as in BlockBatch.
+
+    Raises:
+        ValueError: the batch has no key to draw from: open the mixture with masks="device".
+    """
+    if "noise_borders" not in batch:
+        raise ValueError('the batch has no `noise_borders`: open the mixture with masks="device", or use its own masks')
+    clean = batch["clean"]
+    found = corrupt(
+        batch["noise_seed"],
+        batch["rows"],
+        clean,
+        batch["maskable"],
+        batch["noise_threshold"],
+        batch["mask_token_id"],
+        batch["noise_borders"],
+    )._asdict()
+    if batch["answer_lengths"] is not None:
+        found["loss_weight"] = found["loss_weight"] / batch["answer_lengths"].clamp(min=1).float()[:, None]
+    if batch["block_size"] is not None:
+        noisy, positions = found["noisy"], batch["position_ids"]
+        plain = batch["block_size"] == clean.shape[1]
+        found["input_ids"] = noisy if plain else torch.cat([noisy, clean], dim=1)
+        found["input_position_ids"] = positions if plain else torch.cat([positions, positions], dim=1)
+    return TorchBatch({**batch, **found})
 
 
 def corrupt(

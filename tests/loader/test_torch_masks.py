@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenmill.pipeline.loader import noise, open_mixture
+from tests.loader.test_layouts import open_sft
+from tokenmill.manifests.shards import DIALOGUE
+from tokenmill.pipeline.loader import Block, Illada, noise, open_mixture
 
 torch = pytest.importorskip("torch")
 
@@ -85,6 +87,33 @@ def test_a_loaders_batch_is_drawn_again_from_its_key(run, objective):
         found = torch_masks.corrupt(2**63 + 5, *(batch[name] for name in names), 2, batch["cu_seqlens"])
         for name in FIELDS:
             assert torch.equal(getattr(found, name), batch[name])
+
+
+OBJECTIVES = ["llada", "illada", Illada(attention="document"), Block(4), Block(16), "llada_sft"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+def test_a_keyed_batch_becomes_the_loaders(run, make_run, device, objective):
+    """Every field that the loader's own batch has is there, and equal."""
+    drawn, keyed = (
+        open_sft(make_run, DIALOGUE, objective=objective, masks=masks)
+        if objective == "llada_sft"
+        else open_mixture(run.path, batch_size=8, objective=objective, seed=9, masks=masks)
+        for masks in ("loader", "device")
+    )
+    count = 0
+    for expected, batch in zip(TorchBatches(drawn), TorchBatches(keyed), strict=True):
+        found = torch_masks.with_masks(batch.to(device)).to("cpu")
+        for name, value in expected.items():
+            assert torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value, name
+        count += 1
+    assert count >= 10
+
+
+def test_a_batch_without_a_key_is_refused(run):
+    with pytest.raises(ValueError, match="the batch has no `noise_borders`: open the mixture with masks="):
+        torch_masks.with_masks(next(iter(TorchBatches(open_mixture(run.path, batch_size=4)))))
 
 
 def test_weights_of_many_thresholds():
