@@ -48,8 +48,8 @@ class TorchBatches(IterableDataset[TorchBatch]):
     itself and makes every so many-th batch, in turns, so that the `DataLoader` gives those of one loader, in order. As
     they work ahead in other processes, the dataset itself stays where it stood: keep `batch["state"]` of the batch
     consumed last and load that, into any number of workers, ranks or none. torchdata's `StatefulDataLoader` keeps a
-    state for each worker instead; the number of workers must then stay. A worker that skips a corrupt record batch
-    says so in the states of its own batches: `merge_states` makes one of the last ones of all workers.
+    state for each worker instead; the number of workers must then stay. What a worker skips of
+    corrupt data is in the states of its own batches alone: with `on_corrupt="skip_and_report"` take no workers.
     """
 
     def __init__(self, loader: Loader) -> None:
