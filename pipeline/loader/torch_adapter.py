@@ -112,7 +112,7 @@ def mask_mod(batch: Batch | TorchBatch, device: torch.device | str | None = None
 
     Places of one document (segment, with `illada` unless asked otherwise) see each other; with `autoregressive`, those
     before them and themselves alone; with `block`, of 2·L places, those of the same half and block, and clean ones of
-    earlier blocks (OBJECTIVES' keep). No L × L tensor is made.
+    earlier blocks. No L × L tensor is made.
 
     Args:
         batch: whole, not cut by `shard_sequence`.

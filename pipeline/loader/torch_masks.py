@@ -32,37 +32,6 @@ class Corrupted(NamedTuple):
     loss_weight: torch.Tensor
 
 
-def with_masks(batch: TorchBatch) -> TorchBatch:
-    """A batch of `masks="device"` with what the loader would have drawn: `noisy`, `masked`, weights, `block`'s inputs.
-
-    Drawn on the device that the batch was moved to, by `corrupt`; `block`'s `input_ids` are noisy and clean rows side
-    by side, as in BlockBatch.
-
-    Raises:
-        ValueError: the batch has no key to draw from: open the mixture with masks="device".
-    """
-    if "noise_borders" not in batch:
-        raise ValueError('the batch has no `noise_borders`: open the mixture with masks="device", or use its own masks')
-    clean = batch["clean"]
-    found = corrupt(
-        batch["noise_seed"],
-        batch["rows"],
-        clean,
-        batch["maskable"],
-        batch["noise_threshold"],
-        batch["mask_token_id"],
-        batch["noise_borders"],
-    )._asdict()
-    if batch["answer_lengths"] is not None:
-        found["loss_weight"] = found["loss_weight"] / batch["answer_lengths"].clamp(min=1).float()[:, None]
-    if batch["block_size"] is not None:
-        noisy, positions = found["noisy"], batch["position_ids"]
-        plain = batch["block_size"] == clean.shape[1]
-        found["input_ids"] = noisy if plain else torch.cat([noisy, clean], dim=1)
-        found["input_position_ids"] = positions if plain else torch.cat([positions, positions], dim=1)
-    return TorchBatch({**batch, **found})
-
-
 def corrupt(
     seed: int,
     rows: torch.Tensor,
@@ -89,6 +58,35 @@ def corrupt(
     probability = (noise_threshold.double() / (1 << 32)).float()
     weight = torch.where(masked, (1.0 / probability.double()).float(), 0.0)
     return Corrupted(torch.where(masked, mask_token_id, clean), masked, probability, weight)
+
+
+def with_masks(batch: TorchBatch) -> TorchBatch:
+    """A batch of `open_mixture(…, masks="device")` with the fields that the loader would have drawn, on its device.
+
+    Args:
+        batch: the tensors of a `KeyedBatch`, moved to where they are wanted.
+
+    Returns:
+        The same with `noisy`, `masked`, `mask_probability` and `loss_weight`, [B, L], bit-equal to the loader's; with
+        `block` also `input_ids` and `input_position_ids`.
+
+    Raises:
+        ValueError: the batch has its masks already.
+    """
+    if "noise_borders" not in batch:
+        raise ValueError("the batch has its masks already: open the mixture with masks='device' to draw them here")
+    clean, positions = batch["clean"], batch["position_ids"]
+    rows = torch.as_tensor(batch["rows"], device=clean.device)
+    given = (batch["maskable"], batch["noise_threshold"], batch["mask_token_id"])
+    noisy, masked, probability, weight = corrupt(batch["noise_seed"], rows, clean, *given, batch["noise_borders"])
+    if batch["answer_lengths"] is not None:
+        weight = weight / batch["answer_lengths"].clamp(min=1).float()[:, None]
+    drawn = {"noisy": noisy, "masked": masked, "mask_probability": probability, "loss_weight": weight}
+    if batch["block_size"] is not None:
+        both = batch["block_size"] < clean.shape[1]
+        drawn["input_ids"] = torch.cat([noisy, clean], dim=1) if both else noisy
+        drawn["input_position_ids"] = torch.cat([positions, positions], dim=1) if both else positions
+    return TorchBatch({**batch, **drawn})
 
 
 def per_token(cu_seqlens: torch.Tensor, values: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A batch in the fields that other trainers take (see OBJECTIVES' table of export formats)."""
+"""A batch in the fields that other trainers take."""
 
 from typing import Any
 

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.loader.test_layouts import open_sft
+from tests.loader.small_run import Stored
 from tokenmill.manifests.shards import DIALOGUE
-from tokenmill.pipeline.loader import Block, Illada, noise, open_mixture
+from tokenmill.pipeline.loader import Block, KeyedBatch, noise, open_mixture
 
 torch = pytest.importorskip("torch")
 
 from tokenmill.pipeline.loader import torch_masks  # noqa: E402
-from tokenmill.pipeline.loader.torch_adapter import TorchBatches  # noqa: E402
+from tokenmill.pipeline.loader.torch_adapter import TorchBatches, tensors  # noqa: E402
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 SEEDS = st.integers(0, 2**64 - 1)
@@ -40,6 +40,33 @@ def test_draws_are_those_of_the_reference(device, seed, purpose, rows, count):
     numbers = np.array(rows, np.int64)
     found = torch_masks.draw(seed, purpose, torch.from_numpy(numbers).to(device), count)
     assert found.cpu().tolist() == noise.draw(seed, purpose, numbers, count).tolist()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["llada", "illada", "block", "block, a row", "llada_sft"])
+def test_batches_are_those_of_the_loader(make_run, device, name):
+    """Every field of every batch, but for those that say how masks are to be drawn."""
+    objective = {"block": Block(block_size=4), "block, a row": Block(block_size=16)}.get(name, name)
+    sft = {"layout": DIALOGUE} if name == "llada_sft" else {}
+    runs = (lambda i: [3, 5, 2, 6]) if sft else None
+    run = make_run([Stored("made/train", 1.0, [[[8, 8]]], runs=runs)], length=16, vocab_size=50, **sft)
+    keyed = open_mixture(run.path, batch_size=4, objective=objective, masks="device")
+    for batch, other in zip(keyed, open_mixture(run.path, batch_size=4, objective=objective), strict=True):
+        found, expected = torch_masks.with_masks(tensors(batch).to(device)), tensors(other)
+        assert isinstance(batch, KeyedBatch)
+        for field, value in expected.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(found[field].cpu(), value), field
+            else:
+                assert found[field] == value, field
+    with pytest.raises(ValueError, match="the batch has its masks already"):
+        torch_masks.with_masks(expected)
+
+
+def test_what_a_device_can_not_draw_is_refused(run):
+    for objective in ("dream", "autoregressive", Block(weight="flat")):
+        with pytest.raises(ValueError, match="masks='device' is not offered with"):
+            open_mixture(run.path, batch_size=4, objective=objective, masks="device")
 
 
 def drawn_batch(data) -> tuple[np.ndarray, ...]:
@@ -87,33 +114,6 @@ def test_a_loaders_batch_is_drawn_again_from_its_key(run, objective):
         found = torch_masks.corrupt(2**63 + 5, *(batch[name] for name in names), 2, batch["cu_seqlens"])
         for name in FIELDS:
             assert torch.equal(getattr(found, name), batch[name])
-
-
-OBJECTIVES = ["llada", "illada", Illada(attention="document"), Block(4), Block(16), "llada_sft"]
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
-def test_a_keyed_batch_becomes_the_loaders(run, make_run, device, objective):
-    """Every field that the loader's own batch has is there, and equal."""
-    drawn, keyed = (
-        open_sft(make_run, DIALOGUE, objective=objective, masks=masks)
-        if objective == "llada_sft"
-        else open_mixture(run.path, batch_size=8, objective=objective, seed=9, masks=masks)
-        for masks in ("loader", "device")
-    )
-    count = 0
-    for expected, batch in zip(TorchBatches(drawn), TorchBatches(keyed), strict=True):
-        found = torch_masks.with_masks(batch.to(device)).to("cpu")
-        for name, value in expected.items():
-            assert torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value, name
-        count += 1
-    assert count >= 10
-
-
-def test_a_batch_without_a_key_is_refused(run):
-    with pytest.raises(ValueError, match="the batch has no `noise_borders`: open the mixture with masks="):
-        torch_masks.with_masks(next(iter(TorchBatches(open_mixture(run.path, batch_size=4)))))
 
 
 def test_weights_of_many_thresholds():
