@@ -10,7 +10,7 @@ from tokenmill.pipeline.loader.batch import Batch
 from tokenmill.pipeline.loader.loader import Loader
 
 try:
-    import torch
+    import torch as torch  # other modules take it from here, and with it the message below
     from torch.utils.data import IterableDataset, get_worker_info
 except ImportError as error:
     raise ImportError(
@@ -48,7 +48,8 @@ class TorchBatches(IterableDataset[TorchBatch]):
     itself and makes every so many-th batch, in turns, so that the `DataLoader` gives those of one loader, in order. As
     they work ahead in other processes, the dataset itself stays where it stood: keep `batch["state"]` of the batch
     consumed last and load that, into any number of workers, ranks or none. torchdata's `StatefulDataLoader` keeps a
-    state for each worker instead; the number of workers must then stay.
+    state for each worker instead; the number of workers must then stay. What a worker skips of
+    corrupt data is in the states of its own batches alone: with `on_corrupt="skip_and_report"` take no workers.
     """
 
     def __init__(self, loader: Loader) -> None:

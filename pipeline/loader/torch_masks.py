@@ -11,12 +11,7 @@ bits; Figueroa, "When is double rounding innocuous?", 1995), as the reference ha
 from typing import NamedTuple
 
 from tokenmill.pipeline.loader.noise import PURPOSE_MASK
-from tokenmill.pipeline.loader.torch_adapter import TorchBatch
-
-try:
-    import torch
-except ImportError as error:
-    raise ImportError("tokenmill.pipeline.loader.torch_masks needs torch: pip install 'tokenmill[torch]'") from error
+from tokenmill.pipeline.loader.torch_adapter import TorchBatch, torch
 
 _LOW = 0xFFFFFFFF
 

@@ -3,7 +3,9 @@
 import pytest
 
 from tests.loader.small_run import Stored
-from tokenmill.pipeline.loader import Autoregressive, open_mixture
+from tests.loader.test_layouts import open_sft, turns
+from tokenmill.manifests.shards import DIALOGUE
+from tokenmill.pipeline.loader import Autoregressive, Block, open_mixture
 
 torch = pytest.importorskip("torch")
 
@@ -31,6 +33,16 @@ def test_automodel(run, objective):
     assert padded
 
 
+def test_automodel_attends_to_prompts_and_not_to_padding(make_run):
+    for batch in TorchBatches(open_sft(make_run, DIALOGUE, objective="dream")):
+        found = automodel(batch)
+        for i, row in enumerate(batch["stored_row"].tolist()):
+            real = sum(turns(row))
+            assert found["attention_mask"][i].tolist() == [1] * real + [0] * (16 - real)
+        assert torch.equal(found["loss_mask"].bool(), batch["maskable"])
+        assert (found["loss_mask"] < found["attention_mask"]).any()
+
+
 def test_torchtitan(run):
     """Documents are whole rows of the run, some padded; one of a single token has no label at all."""
     for shifted in (False, True):
@@ -53,11 +65,13 @@ def test_a_batch_without_labels(make_run):
 
 
 def test_batches_of_other_objectives_are_refused(run):
-    masked, next_token = (
+    masked, blocks, next_token = (
         next(iter(TorchBatches(open_mixture(run.path, batch_size=8, objective=name))))
-        for name in ("llada", "autoregressive")
+        for name in ("llada", Block(4), "autoregressive")
     )
     with pytest.raises(ValueError, match=r"automodel\(\) takes batches of a masked objective"):
         automodel(next_token)
     with pytest.raises(ValueError, match=r"torchtitan\(\) takes batches of the objective 'autoregressive'"):
         torchtitan(masked)
+    with pytest.raises(ValueError, match="this one is of another"):
+        torchtitan(blocks)
