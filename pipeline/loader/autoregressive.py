@@ -2,7 +2,7 @@
 
 `labels` are the tokens themselves, for models that shift them, with -100 at each document's first token, which nothing
 in its document foretells; with `pre_shifted` they are shifted here, and -100 stands at each document's last. Padding is
--100 too. loss = Σ CE / (labels that are not -100).
+-100 too, and so, in SFT's `concat` rows, is all that is no answer. loss = Σ CE / (labels that are not -100).
 """
 
 import json
@@ -14,7 +14,8 @@ import xxhash
 
 from tokenmill.manifests.shards import CONCAT, PRETRAINING
 from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch, Gathered, NoiseKey
-from tokenmill.pipeline.loader.segments import clear_gaps, positions, row_borders, row_ends, with_pieces
+from tokenmill.pipeline.loader.masking import segment_fields
+from tokenmill.pipeline.loader.segments import clear_gaps, row_borders, row_ends, with_pieces
 
 IGNORED = -100
 
@@ -30,7 +31,9 @@ class Autoregressive:
     batch_type: ClassVar[type[Batch]] = AutoregressiveBatch
     needs_mask: ClassVar[bool] = False
     needs_pieces: ClassVar[bool] = True
+    needs_eos: ClassVar[bool] = False
     layouts: ClassVar[tuple[str, ...]] = (PRETRAINING, CONCAT)
+    masks_on_device: ClassVar[bool] = False
 
     pre_shifted: bool = False
 
@@ -46,19 +49,18 @@ class Autoregressive:
         length = clean.shape[1]
         ends = row_ends(gathered.valid, pieces, gathered.aligned)
         cu_seqlens = with_pieces(row_borders(np.zeros_like(ends), ends, length), pieces, ends, length)
-        there = np.arange(length) < ends[:, None]
+        targets = np.arange(length) < ends[:, None]
         if gathered.aligned:
-            clear_gaps(there, pieces)
-        labels = clean.reshape(-1)
+            clear_gaps(targets, pieces)
+        if gathered.answers is not None:
+            targets &= gathered.answers
+        targets.reshape(-1)[cu_seqlens[:-1]] = False
+        labels = np.where(targets, clean, IGNORED)
         if self.pre_shifted:
-            labels = np.append(labels[1:], IGNORED)
-        labels = np.where(there.reshape(-1), labels, IGNORED)
-        labels[cu_seqlens[1:] - 1 if self.pre_shifted else cu_seqlens[:-1]] = IGNORED
+            labels = np.append(labels.reshape(-1)[1:], IGNORED).reshape(clean.shape)
         return {
             "input_ids": clean,
-            "labels": labels.reshape(clean.shape),
-            "cu_seqlens": cu_seqlens,
-            "max_seqlen": int(np.diff(cu_seqlens).max()),
-            "position_ids": positions(cu_seqlens, length),
+            "labels": labels,
+            **segment_fields(cu_seqlens, length),
             "denominator": int(np.count_nonzero(labels != IGNORED)),
         }

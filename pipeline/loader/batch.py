@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -48,20 +48,26 @@ class Batch:
         ids: I32 = np.cumsum(self.position_ids.reshape(-1) == 0, dtype=np.int32) - 1
         return ids.reshape(self.position_ids.shape)
 
+    @cached_property
+    def segment_rows(self) -> I32:
+        """int32 [S], the row of the batch that each segment lies in: `component[segment_rows]` is its source."""
+        rows: I32 = (self.cu_seqlens[:-1] // self.position_ids.shape[1] % self.rows.size).astype(np.int32)
+        return rows
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedBatch(Batch):
-    """A batch of which some tokens are masked, with `llada` and `illada`.
+    """A batch of which some tokens are masked; loss = Σ loss_weight · CE / denominator, summed over the ranks.
 
     Attributes:
         clean: int64 [B, L], the stored tokens.
         noisy: int64 [B, L], `clean` with the mask id at masked places.
         labels: int64 [B, L], `clean` itself.
         masked: bool [B, L], within `maskable`.
-        maskable: bool [B, L], all but padding.
+        maskable: bool [B, L]; padding is not, unless the objective says so.
         mask_probability: float32 [B, L], p of each token, padding too (never 0).
-        loss_weight: float32 [B, L], 1/p where masked, else 0.
-        noise_threshold: uint32 [S], P of each segment; p = P / 2^32.
+        loss_weight: float32 [B, L], 1/p where masked, or as the objective says; else 0.
+        noise_threshold: uint32 [S], P of each segment, or of each block with `block`; p = P / 2^32.
     """
 
     clean: I64
@@ -75,6 +81,36 @@ class MaskedBatch(Batch):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyedBatch(Batch):
+    """A batch whose masks the device draws (`masks="device"`): all that they hang on. See `torch_masks`.
+
+    Attributes:
+        clean: int64 [B, L], the stored tokens.
+        labels: int64 [B, L], `clean` itself.
+        maskable: bool [B, L].
+        noise_threshold: uint32 [N], P of each segment (of each block with `block`).
+        noise_borders: int32 [N + 1], where P changes in the flat batch, 0 … B·L.
+        noise_seed: 64-bit.
+        mask_token_id: what stands at masked places.
+        document_cu_seqlens: of `illada`, as IlladaBatch has it.
+        answer_lengths: of `llada_sft`, as LladaSftBatch has it; divide the weights 1/p by it.
+    """
+
+    clean: I64
+    labels: I64
+    maskable: npt.NDArray[np.bool_]
+    noise_threshold: npt.NDArray[np.uint32]
+    noise_borders: I32
+    noise_seed: int
+    mask_token_id: int
+    document_cu_seqlens: I32 | None = None
+    document_max_seqlen: int | None = None
+    prompt_lengths: I64 | None = None
+    answer_lengths: I64 | None = None
+    block_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class IlladaBatch(MaskedBatch):
     """A batch of `illada`.
 
@@ -85,6 +121,63 @@ class IlladaBatch(MaskedBatch):
 
     document_cu_seqlens: I32
     document_max_seqlen: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LladaSftBatch(MaskedBatch):
+    """A batch of `llada_sft`: `clean` ends with EOS from the answer's end on, which can be masked, too.
+
+    Attributes:
+        prompt_lengths: int64 [B], tokens before the answer.
+        answer_lengths: int64 [B], L - prompt length; `loss_weight` is divided by it.
+    """
+
+    prompt_lengths: I64
+    answer_lengths: I64
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockBatch(MaskedBatch):
+    """A batch of `block`; with complementary pairs B is twice the rows: all first members, then all second ones.
+
+    Attributes:
+        input_ids: int64 [B, 2·L], `noisy` and then `clean`; [B, L], `noisy`, where a block is a row.
+        input_position_ids: int64, of `input_ids`: both halves alike.
+        block_size: tokens a block (b).
+    """
+
+    input_ids: I64
+    input_position_ids: I64
+    block_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasBatch(Batch):
+    """A batch of `canvas`: S = L + one block, R′ the longest canvas of the batch; what is over is padding.
+
+    Attributes:
+        clean: int64 [B, S], prompt, answer and the EOS that fill its canvas; padding behind.
+        canvas_start: int64 [B], where the canvas begins in `clean`.
+        canvas_lengths: int64 [B], tokens of the canvas, whole blocks.
+        canvas_block: int64 [B], the block that is scored.
+        noisy: int64 [B, R′], the canvas with other tokens at corrupted places.
+        labels: int64 [B, R′], the clean canvas.
+        corrupted: bool [B, R′].
+        loss_weight: float32 [B, R′], 1 for the tokens of the scored block, else 0.
+        mask_probability: float32 [B], t.
+        noise_threshold: uint32 [B], P of each row.
+    """
+
+    clean: I64
+    canvas_start: I64
+    canvas_lengths: I64
+    canvas_block: I64
+    noisy: I64
+    labels: I64
+    corrupted: npt.NDArray[np.bool_]
+    loss_weight: npt.NDArray[np.float32]
+    mask_probability: npt.NDArray[np.float32]
+    noise_threshold: npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +226,17 @@ class NoiseKey(NamedTuple):
         seed: 64-bit.
         mask_token_id: must not occur in the data; -1 for objectives that mask nothing.
         padding_id: what stands where a row is cut short; -1 where the tokenizer has neither pad nor eos.
+        eos_id: what fills the rest of an answer's row; -1 where the tokenizer has none.
+        vocab_size: ids run from 0 to vocab_size - 1.
+        on_device: whether a device draws the masks.
     """
 
     seed: int
     mask_token_id: int
     padding_id: int
+    eos_id: int
+    vocab_size: int
+    on_device: bool = False
 
 
 class Objective(Protocol):
@@ -147,13 +246,20 @@ class Objective(Protocol):
         batch_type: of its batches.
         needs_mask: whether a mask id must be there.
         needs_pieces: whether it asks where documents stand.
+        needs_eos: whether it fills answers up, and so an end-of-text id must be there.
         layouts: of the shards it can be trained on.
     """
 
     batch_type: ClassVar[type[Batch]]
     needs_mask: ClassVar[bool]
     needs_pieces: ClassVar[bool]
+    needs_eos: ClassVar[bool]
     layouts: ClassVar[tuple[str, ...]]
+
+    @property
+    def masks_on_device(self) -> bool:
+        """Whether a device can draw its masks."""
+        ...
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""

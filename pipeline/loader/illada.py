@@ -4,8 +4,9 @@
     w = masked / p
 
 With probability 0.3 a row is cut in two at c ~ U{1..end - 1}, end behind its last token, whatever documents stand
-there; no token is lost, and E[S] = 1.3·B. A row's padding is one more segment behind, which cannot be masked. The paper
-states neither how the cut is drawn, nor whether the two halves have a t each, nor the normaliser: these are ours.
+there; no token is lost, and E[S] = 1.3·B. A row's padding is one more segment behind, which cannot be masked. SFT's
+`concat` rows hold prompts and answers one after another, all of whose tokens can be masked. The paper states not how
+the cut is drawn, nor whether the two halves have a t each, nor the normaliser: these are ours.
 
 Nor does it say whether attention stays in a segment or in a document: `attention="segment"` (the default) restarts
 positions at segments, "document" at documents too, whose borders stand in `document_cu_seqlens` either way. Where
@@ -23,14 +24,9 @@ import xxhash
 from tokenmill.manifests.shards import CONCAT, PRETRAINING
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.batch import Batch, Gathered, IlladaBatch, NoiseKey
-from tokenmill.pipeline.loader.segments import (
-    clear_gaps,
-    positions,
-    refuse_mask_id,
-    row_borders,
-    row_ends,
-    with_pieces,
-)
+from tokenmill.pipeline.loader.masking import masked_fields, segment_fields
+from tokenmill.pipeline.loader.noise_levels import INDEPENDENT, NoiseLevels
+from tokenmill.pipeline.loader.segments import clear_gaps, positions, row_borders, row_ends, with_pieces
 
 I64 = npt.NDArray[np.int64]
 
@@ -43,16 +39,20 @@ class Illada:
         epsilon: least mask probability.
         cut_probability: how often a row is cut in two.
         attention: where positions restart: at each "segment", or at each "document" in it.
+        noise_levels: where t comes from.
     """
 
     batch_type: ClassVar[type[Batch]] = IlladaBatch
     needs_mask: ClassVar[bool] = True
     needs_pieces: ClassVar[bool] = True
+    needs_eos: ClassVar[bool] = False
     layouts: ClassVar[tuple[str, ...]] = (PRETRAINING, CONCAT)
+    masks_on_device: ClassVar[bool] = True
 
     epsilon: float = 1e-3
     cut_probability: float = 0.3
     attention: Literal["segment", "document"] = "segment"
+    noise_levels: NoiseLevels = INDEPENDENT
 
     def __post_init__(self) -> None:
         noise.epsilon_units(self.epsilon)
@@ -74,7 +74,6 @@ class Illada:
         """
         clean, pieces, rows = gathered.clean, gathered.pieces, gathered.rows
         assert pieces is not None
-        refuse_mask_id(clean, rows, noise_key.mask_token_id)
         length = clean.shape[1]
         ends = row_ends(gathered.valid, pieces, gathered.aligned)
         cuts = _cuts(self, rows, ends, noise_key.seed)
@@ -84,29 +83,20 @@ class Illada:
         if gathered.aligned:
             cu_seqlens = documents
             clear_gaps(maskable, pieces)
-        drawn = noise.draw(noise_key.seed, noise.PURPOSE_NOISE_LEVEL, rows, 2)
+        drawn = self.noise_levels.draws(gathered, noise_key.seed, 2)
         row, place = np.divmod(cu_seqlens[:-1].astype(np.int64), length)
         half = ((cuts[row] > 0) & (place >= cuts[row])).astype(np.int64)
         noise_threshold = noise.thresholds(drawn[row, half], self.epsilon)
-        noisy, masked, probability, weight = noise.corrupt(
-            noise_key.seed, rows, clean, maskable, cu_seqlens, noise_threshold, noise_key.mask_token_id
-        )
-        return {
-            "clean": clean,
-            "noisy": noisy,
-            "labels": clean,
-            "masked": masked,
-            "maskable": maskable,
-            "mask_probability": probability,
-            "loss_weight": weight,
-            "noise_threshold": noise_threshold,
-            "cu_seqlens": cu_seqlens,
-            "max_seqlen": int(np.diff(cu_seqlens).max()),
+        fields = {
+            **masked_fields(clean, rows, maskable, cu_seqlens, noise_threshold, noise_key),
+            **segment_fields(cu_seqlens, length),
             "document_cu_seqlens": documents,
             "document_max_seqlen": int(np.diff(documents).max()),
-            "position_ids": positions(documents if self.attention == "document" else cu_seqlens, length),
             "denominator": int(np.count_nonzero(maskable)),
         }
+        if self.attention == "document":
+            fields["position_ids"] = positions(documents, length)
+        return fields
 
 
 def _cuts(params: Illada, rows: I64, ends: I64, seed: int) -> I64:

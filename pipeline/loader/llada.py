@@ -21,14 +21,9 @@ import xxhash
 from tokenmill.manifests.shards import PRETRAINING
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.batch import Batch, Gathered, MaskedBatch, NoiseKey
-from tokenmill.pipeline.loader.segments import (
-    clear_gaps,
-    positions,
-    refuse_mask_id,
-    row_borders,
-    row_ends,
-    with_pieces,
-)
+from tokenmill.pipeline.loader.masking import masked_fields, segment_fields
+from tokenmill.pipeline.loader.noise_levels import INDEPENDENT, NoiseLevels
+from tokenmill.pipeline.loader.segments import clear_gaps, row_borders, row_ends, with_pieces
 
 I64 = npt.NDArray[np.int64]
 
@@ -41,16 +36,20 @@ class Llada:
         epsilon: least mask probability.
         random_length_probability: how often a row's length is drawn from U{1..L}.
         tail: what becomes of the rest of such a row: a second "segment", or padding ("drop").
+        noise_levels: where t comes from.
     """
 
     batch_type: ClassVar[type[Batch]] = MaskedBatch
     needs_mask: ClassVar[bool] = True
     needs_pieces: ClassVar[bool] = False
+    needs_eos: ClassVar[bool] = False
     layouts: ClassVar[tuple[str, ...]] = (PRETRAINING,)
+    masks_on_device: ClassVar[bool] = True
 
     epsilon: float = 1e-3
     random_length_probability: float = 0.01
     tail: Literal["segment", "drop"] = "segment"
+    noise_levels: NoiseLevels = INDEPENDENT
 
     def __post_init__(self) -> None:
         noise.epsilon_units(self.epsilon)
@@ -71,7 +70,6 @@ class Llada:
             ValueError: the mask id occurs in a row; names the row and the place.
         """
         clean, pieces, rows = gathered.clean, gathered.pieces, gathered.rows
-        refuse_mask_id(clean, rows, noise_key.mask_token_id)
         length = clean.shape[1]
         ends = row_ends(gathered.valid, pieces, gathered.aligned)
         cuts = _cuts(self, rows, ends, length, noise_key.seed)
@@ -86,23 +84,11 @@ class Llada:
         if pieces is not None and gathered.aligned:
             cu_seqlens = with_pieces(cu_seqlens, pieces, ends, length)
             clear_gaps(maskable, pieces)
-        drawn = noise.draw(noise_key.seed, noise.PURPOSE_NOISE_LEVEL, rows, 1)[:, 0]
+        drawn = self.noise_levels.draws(gathered, noise_key.seed, 1)[:, 0]
         noise_threshold = noise.thresholds(drawn, self.epsilon)[cu_seqlens[:-1] // length]
-        noisy, masked, probability, weight = noise.corrupt(
-            noise_key.seed, rows, clean, maskable, cu_seqlens, noise_threshold, noise_key.mask_token_id
-        )
         return {
-            "clean": clean,
-            "noisy": noisy,
-            "labels": clean,
-            "masked": masked,
-            "maskable": maskable,
-            "mask_probability": probability,
-            "loss_weight": weight,
-            "noise_threshold": noise_threshold,
-            "cu_seqlens": cu_seqlens,
-            "max_seqlen": int(np.diff(cu_seqlens).max()),
-            "position_ids": positions(cu_seqlens, length),
+            **masked_fields(clean, rows, maskable, cu_seqlens, noise_threshold, noise_key),
+            **segment_fields(cu_seqlens, length),
             "denominator": int(np.count_nonzero(rows >= 0)) * length,
         }
 

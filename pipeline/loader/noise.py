@@ -20,6 +20,9 @@ from tokenmill.kernels import helper
 PURPOSE_MASK = 0  # pos = place in the row
 PURPOSE_NOISE_LEVEL = 1  # pos = segment or block of the row
 PURPOSE_LENGTH = 2  # pos 0: whether the row is cut; pos 1: where
+PURPOSE_TURN = 3  # pos 0: which turn of a dialogue
+PURPOSE_TOKEN = 4  # pos = place in the row: which token stands where it is corrupted by another
+PURPOSE_CANVAS = 5  # pos 0: which block of a canvas is scored
 
 U32 = npt.NDArray[np.uint32]
 _WORD = 1 << 32
@@ -36,10 +39,16 @@ def epsilon_units(epsilon: float) -> int:
     return units
 
 
-def thresholds(draws: U32, epsilon: float) -> U32:
-    """P of each noise-level draw T: uint32, from E to 2^32 - 1. A token is masked when its own draw is below P."""
-    units = np.uint64(epsilon_units(epsilon))
-    return (units + ((np.uint64(_WORD) - units) * draws.astype(np.uint64) >> np.uint64(32))).astype(np.uint32)
+def thresholds(draws: U32, epsilon: float, most: float = 1.0) -> U32:
+    """P of each noise-level draw T: uint32, from E to below `most` · 2^32. A token is masked when its draw < P."""
+    least = np.uint64(epsilon_units(epsilon))
+    span = np.uint64(round(most * _WORD)) - least
+    return (least + (span * draws.astype(np.uint64) >> np.uint64(32))).astype(np.uint32)
+
+
+def probabilities(noise_threshold: U32) -> npt.NDArray[np.float32]:
+    """Mask probabilities, p = float32(P / 2^32)."""
+    return (noise_threshold / np.float64(_WORD)).astype(np.float32)
 
 
 def uniform_from_one(draws: U32, n: int | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

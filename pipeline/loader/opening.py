@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
 import xxhash
@@ -12,10 +13,15 @@ from tokenmill.manifests.mixture import FOLDER, Mixture
 from tokenmill.manifests.plan import Plan, validation_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
+from tokenmill.pipeline.loader.block import Block
+from tokenmill.pipeline.loader.cache import DEFAULT_BYTES, BatchCache
+from tokenmill.pipeline.loader.canvas import Canvas
 from tokenmill.pipeline.loader.compiled import open_table
+from tokenmill.pipeline.loader.dream import Dream
 from tokenmill.pipeline.loader.illada import Illada
 from tokenmill.pipeline.loader.llada import Llada
-from tokenmill.pipeline.loader.loader import Loader
+from tokenmill.pipeline.loader.llada_sft import LladaSft
+from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.reader import Reader
 from tokenmill.pipeline.loader.stages import Opened, Stage, check_batch_size, plan_of
@@ -24,7 +30,16 @@ from tokenmill.pipeline.loader.stored_order import StoredOrder
 from tokenmill.pipeline.storage import Storage
 
 #: Objectives by name, with their papers' parameters.
-OBJECTIVES: dict[str, Objective] = {"llada": Llada(), "illada": Illada(), "autoregressive": Autoregressive()}
+OBJECTIVES: dict[str, Objective] = {
+    "llada": Llada(),
+    "llada_sft": LladaSft(),
+    "illada": Illada(),
+    "dream": Dream(),
+    "block": Block(),
+    "canvas": Canvas(),
+    "autoregressive": Autoregressive(),
+}
+ObjectiveName = Literal["llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive"]
 _HASH = re.compile("[0-9a-f]{32}")
 _RUN_MANIFEST = re.compile(r"manifests/run-(\d{5})\.[0-9a-f]+\.json")
 
@@ -33,17 +48,22 @@ def open_mixture(
     path_or_url: str | Sequence[Stage],
     *,
     batch_size: int,
-    objective: Literal["llada", "illada", "autoregressive"] | Objective = "llada",
+    objective: ObjectiveName | Objective = "llada",
     seed: int | None = None,
     dp_rank: int = 0,
     dp_size: int = 1,
     mask_token_id: int | None = None,
+    masks: Literal["loader", "device"] = "loader",
     total_rows: int | None = None,
     window_bytes: int | None = None,
     split: Literal["train", "validation"] = "train",
     repeats: Collection[str] = (),
     tokenizer_hash: str | None = None,
     tables_dir: str | None = None,
+    on_corrupt: Literal["raise", "skip_and_report"] = "raise",
+    cache_dir: str | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
+    prefetch_batches: int = DEFAULT_PREFETCH,
 ) -> Loader:
     """A loader over a published mixture, or over several, one stage after another.
 
@@ -55,11 +75,12 @@ def open_mixture(
         path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest;
             or stages, each of which begins on a global batch.
         batch_size: rows of a global batch, all ranks together.
-        objective: a name, or `Llada(…)`, `Illada(…)`, `Autoregressive(…)` with parameters of your own.
+        objective: a name, or `Llada(…)`, `Block(…)` and so on, with parameters of your own.
         seed: 64-bit seed of the noise; by default the first mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
         dp_size: how many those are (R).
         mask_token_id: by default the tokenizer's mask token.
+        masks: who draws them; with "device" a batch has all that `torch_masks` needs to draw the same ones there.
         total_rows: length of the plan; by default as long as every component's `max_epochs` allows. Not with stages.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
         split: "validation" for the rows that were held out before packing: once, in stored order, with the same noise
@@ -69,12 +90,22 @@ def open_mixture(
         tokenizer_hash: of the trainer's tokenizer, or the path of its tokenizer.json: another one is refused.
         tables_dir: local folder for shard tables in a form that opens at once, made there by the first that opens one;
             for runs of millions of record batches. By default they are read into memory each time.
+        on_corrupt: a record batch whose bytes are not what the shard table says, or missing, is an error ("raise"), or
+            its rows become padding from then on, which is logged and kept in the state ("skip_and_report").
+        cache_dir: folder on this node's disk that keeps record batches for all its ranks and jobs; None: none is kept.
+        cache_bytes: limit on what the folder holds.
+        prefetch_batches: global batches whose record batches are read before they are wanted.
 
     Raises:
         ValueError: the arguments don't fit each other or the data; says how.
         FileNotFoundError: no such mixture.
     """
+    reopen = partial(open_mixture, **locals())
     _check_ranks(batch_size, dp_rank, dp_size)
+    if on_corrupt not in ("raise", "skip_and_report"):
+        raise ValueError(f"on_corrupt is {on_corrupt!r}: give 'raise' or 'skip_and_report'")
+    if prefetch_batches < 1:
+        raise ValueError(f"prefetch_batches is {prefetch_batches}: give at least 1")
     params = _objective(objective)
     stages = [Stage(path_or_url, total_rows)] if isinstance(path_or_url, str) else list(path_or_url)
     if len(stages) != 1 and (total_rows is not None or split != "train"):
@@ -84,7 +115,7 @@ def open_mixture(
         if one.mixture.layout not in params.layouts:
             raise ValueError(_other_layout(params, one.mixture.layout))
         _check_tokenizer(one, tokenizer_hash)
-    noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id)
+    noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id, masks == "device")
     if split == "validation":
         plan = validation_plan(opened[0].mixture, packed_rows(opened[0].shards))
         order: Order | StoredOrder = StoredOrder(plan, opened[0].shards)
@@ -94,15 +125,24 @@ def open_mixture(
         order = Order(plan, [opened[stage.index].shards for stage in plan.stages])
     else:
         raise ValueError(f"split is {split!r}: give 'train' or 'validation'")
+    readers = _readers(
+        plan,
+        opened,
+        cache=BatchCache(cache_dir, cache_bytes) if cache_dir is not None else None,
+        skip_corrupt=on_corrupt == "skip_and_report",
+        padding_id=next(token for token in (noise_key.padding_id, 0, 1) if token not in (-1, noise_key.mask_token_id)),
+    )
     return Loader(
         plan,
         order,
-        _readers(plan, opened),
+        readers,
         params,
         noise_key,
         batch_size=batch_size,
         dp_rank=dp_rank,
         dp_size=dp_size,
+        reopen=reopen,
+        prefetch_batches=prefetch_batches,
     )
 
 
@@ -117,7 +157,9 @@ def _check_ranks(batch_size: int, dp_rank: int, dp_size: int) -> None:
         )
 
 
-def _noise_key(params: Objective, mixture: Mixture, seed: int | None, mask_token_id: int | None) -> NoiseKey:
+def _noise_key(
+    params: Objective, mixture: Mixture, seed: int | None, mask_token_id: int | None, on_device: bool
+) -> NoiseKey:
     """What noise hangs on, of all stages: they have one tokenizer."""
     mask_id = mixture.special_ids["mask"] if mask_token_id is None else mask_token_id
     if params.needs_mask and mask_id < 0:
@@ -127,13 +169,24 @@ def _noise_key(params: Objective, mixture: Mixture, seed: int | None, mask_token
     noise_seed = mixture.seed if seed is None else seed
     if not 0 <= noise_seed < 1 << 64:
         raise ValueError(f"seed is {noise_seed}: give a 64-bit number, 0 … 2^64-1")
-    noise_key = NoiseKey(noise_seed, mask_id if params.needs_mask else -1, _padding_id(mixture))
+    if on_device and not params.masks_on_device:
+        raise ValueError(f"masks='device' is not offered with {params}: its weights need the masks; use masks='loader'")
+    noise_key = NoiseKey(
+        seed=noise_seed,
+        mask_token_id=mask_id if params.needs_mask else -1,
+        padding_id=_padding_id(mixture),
+        eos_id=mixture.special_ids["eos"],
+        vocab_size=mixture.vocab_size,
+        on_device=on_device,
+    )
+    if params.needs_eos and noise_key.eos_id < 0:
+        raise ValueError(f"{params} fills answers up with the end-of-text token, and the tokenizer has none")
     if isinstance(params, Llada) and params.tail == "drop" and noise_key.padding_id < 0:
         raise ValueError("tail='drop' needs a padding id, and the tokenizer has neither pad nor eos: use 'segment'")
     return noise_key
 
 
-def _readers(plan: Plan, opened: Sequence[Opened]) -> list[Reader]:
+def _readers(plan: Plan, opened: Sequence[Opened], **settings: Any) -> list[Reader]:
     """A reader for each of the plan's stages; those of one shard table share it, and what it holds."""
     readers: dict[tuple[str, str], Reader] = {}
     found = []
@@ -149,10 +202,34 @@ def _readers(plan: Plan, opened: Sequence[Opened]) -> list[Reader]:
                 length=one.mixture.sequence_length,
                 vocab_size=one.mixture.vocab_size,
                 layout=one.mixture.layout,
+                align=one.mixture.sequence_align,
+                **settings,
                 memory_bytes=max(stage.window_bytes for stage in plan.stages) * quarters // 4,
             )
         found.append(readers[key])
     return found
+
+
+class OpenedOrder(NamedTuple):
+    """A mixture's order without anything to read its rows.
+
+    Attributes:
+        storage: the run's root.
+        shards: the mixture's shard table.
+        order: of its plan.
+    """
+
+    storage: Storage
+    shards: pa.Table
+    order: Order
+
+
+def open_order(path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None) -> OpenedOrder:
+    """The order in which `open_mixture` with these arguments takes rows."""
+    stages = [Stage(path_or_url, total_rows)]
+    opened = _open_stages(stages, None)
+    plan = plan_of(stages, opened, window_bytes, ())
+    return OpenedOrder(opened[0].storage, opened[0].shards, Order(plan, [opened[0].shards]))
 
 
 def latest_mixture(storage: Storage) -> str:

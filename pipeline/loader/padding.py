@@ -3,7 +3,7 @@
 import numpy as np
 
 from tokenmill.pipeline.loader.batch import Gathered
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 
 def padded(gathered: Gathered, padding_id: int) -> Gathered:

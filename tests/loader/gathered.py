@@ -6,15 +6,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
-MASK, PAD = 2, 0
+PAD, EOS, MASK = 0, 1, 2
+VOCABULARY = 1000
 #: Per row, its documents as (start, end).
 Spans = Sequence[Sequence[tuple[int, int]]]
 
 
 def key(seed: int) -> NoiseKey:
-    return NoiseKey(seed, MASK, PAD)
+    return NoiseKey(seed, MASK, PAD, eos_id=EOS, vocab_size=VOCABULARY)
 
 
 def gathered(
@@ -75,3 +76,28 @@ def borders_of(labels: Sequence[object]) -> list[int]:
     """Where the labels of the flat batch's places change, from 0 to their number."""
     changes = [i for i in range(1, len(labels)) if labels[i] != labels[i - 1]]
     return [0, *changes, len(labels)]
+
+
+@st.composite
+def drawn_dialogues(draw: st.DrawFn, most_turns: int = 3) -> tuple[list[list[int]], int]:
+    """Dialogues as run lengths, prompt and answer in turn, and an L that all of them fit into."""
+    turns = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 6)), min_size=1, max_size=most_turns)
+    dialogues = [[length for turn in draw(turns) for length in turn] for _ in range(draw(st.integers(1, 4)))]
+    dialogues = [[max(1, run) if i and i % 2 == 0 else run for i, run in enumerate(runs)] for runs in dialogues]
+    return dialogues, max(map(sum, dialogues)) + draw(st.integers(0, 5))
+
+
+def stored_dialogues(dialogues: Sequence[Sequence[int]], length: int, rows: Sequence[int]) -> Gathered:
+    """A dialogue a row, as given by its run lengths."""
+    answers = np.zeros((len(dialogues), length), np.bool_)
+    for row, runs in enumerate(dialogues):
+        marks = [bool(i % 2) for i, run in enumerate(runs) for _ in range(run)]
+        answers[row, : len(marks)] = marks
+    spans = [[(0, sum(runs))] if sum(runs) else [] for runs in dialogues]
+    return gathered(spans, length, rows, answers=answers)
+
+
+def answer_spans(runs: Sequence[int]) -> list[tuple[int, int]]:
+    """Where the answers of a dialogue stand."""
+    ends = np.cumsum(runs).tolist()
+    return [(ends[i] - runs[i], ends[i]) for i in range(1, len(runs), 2)]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokenmill.manifests.mixture import Component, Mixture
-from tokenmill.manifests.shards import SequenceFormat, shard_table, write_batches
+from tokenmill.manifests.shards import PRETRAINING, SequenceFormat, shard_table, write_batches
 from tokenmill.pipeline.storage import Storage
 
 SPECIAL_IDS = {"bos": -1, "eos": 1, "pad": 0, "mask": 2}
@@ -26,6 +26,7 @@ class Stored:
     max_epochs: float = 1.0
     valid: Callable[[int], int] | None = None  # tokens of the component's i-th row; all by default
     tokens: np.ndarray | None = None  # [rows, L]; by default every row spells its number
+    runs: Callable[[int], list[int]] | None = None  # of SFT: run lengths of the i-th row, prompt and answer in turn
 
 
 @dataclass
@@ -61,6 +62,7 @@ def write_run(
     length: int,
     vocab_size: int,
     seed: int = 7,
+    layout: str = PRETRAINING,
     in_mixture: Sequence[str] | None = None,
 ) -> Run:
     """Write shards, table, mixture and run manifest below `root`; the mixture has all components, or those named."""
@@ -78,13 +80,31 @@ def write_run(
                 path = f"sequences/{component.name}/unit-{u:03}.{s:03}.arrow"
                 unit_name = {"component": component.name, "unit": f"unit-{u:03}", "path": path}
                 part = slice(done, done + sum(batches))
+                runs = None if component.runs is None else [component.runs(i) for i in range(count)][part]
                 table_rows.append(
-                    unit_name | _write_shard(storage, path, tokens[part], valid[part], batches, vocab_size)
+                    unit_name
+                    | _write_shard(storage, path, tokens[part], valid[part], batches, vocab_size, layout, runs)
                 )
                 done += sum(batches)
         entry = Component(component.name, component.weight, count, int(valid.sum()), component.max_epochs)
         if in_mixture is None or component.name in in_mixture:
             components.append(entry)
+    form = {"length": length, "vocab_size": vocab_size, "seed": seed, "layout": layout}
+    mixture, table = publish(storage, table_rows, components, **form)
+    return Run(root, mixture, table, all_rows, all_valid)
+
+
+def publish(
+    storage: Storage,
+    table_rows: Sequence[dict],
+    components: Sequence[Component],
+    *,
+    length: int,
+    vocab_size: int,
+    seed: int,
+    layout: str = PRETRAINING,
+) -> tuple[Mixture, pa.Table]:
+    """Write shard table, tokenizer, mixture and run manifest for shards that are there."""
     table = shard_table(table_rows)
     sink = io.BytesIO()
     pq.write_table(table, sink)
@@ -100,16 +120,20 @@ def write_run(
         shard_table_path=shards.path,
         shard_table_hash=shards.hash,
         components=components,
+        layout=layout,
     )
     storage.write(mixture.path, mixture.to_json().encode())
     storage.write("manifests/run-00000.0123abcd.json", f'{{"mixture": "{mixture.path}"}}'.encode())
-    return Run(root, mixture, table, all_rows, all_valid)
+    return mixture, table
 
 
-def _write_shard(storage, path, tokens, valid, batches, vocab_size):
+def _write_shard(storage, path, tokens, valid, batches, vocab_size, layout, runs):
     """Write one shard of the given record batches; returns its columns of the shard table."""
     length = tokens.shape[1]
-    schema = SequenceFormat(length, vocab_size, "0" * 32, SPECIAL_IDS, "best_fit/1", "train", "unit", ("part",)).schema
+    form = SequenceFormat(
+        length, vocab_size, "0" * 32, SPECIAL_IDS, "best_fit/1", "train", "unit", ("part",), 1, layout
+    )
+    schema = form.schema
     made, first = [], 0
     for size in batches:
         part = slice(first, first + size)
@@ -121,6 +145,8 @@ def _write_shard(storage, path, tokens, valid, batches, vocab_size):
             *(pa.array(value, schema.field(1).type) for value in (pieces, zeros, zeros, zeros)),
             pa.array(valid[part], pa.int32()),
         ]
+        if runs is not None:
+            columns.append(pa.array(runs[part], schema.field("maskable").type))
         made.append(pa.RecordBatch.from_arrays(columns, schema=schema))
         first += size
     with storage.temporary() as draft:

@@ -55,5 +55,5 @@ def test_through_the_loader_without_a_mask_id(run):
 
 
 def test_an_objective_that_there_is_not(run):
-    with pytest.raises(ValueError, match="no objective 'gpt': there are 'llada', 'illada', 'autoregressive'"):
+    with pytest.raises(ValueError, match="no objective 'gpt': there are 'llada', 'llada_sft', 'illada', 'dream'"):
         open_mixture(run.path, batch_size=8, objective="gpt")

@@ -9,20 +9,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.loader.gathered import MASK, PAD, key
 from tokenmill.pipeline.loader import noise
-from tokenmill.pipeline.loader.batch import Gathered, NoiseKey
+from tokenmill.pipeline.loader.batch import Gathered
 from tokenmill.pipeline.loader.llada import Llada
-from tokenmill.pipeline.loader.reader import Pieces
-
-MASK, PAD = 2, 0
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 
 def made(params: Llada, valid, rows, length: int, seed: int = 3, clean=None, pieces=None) -> dict:
     valid, rows = np.array(valid, np.int32), np.array(rows, np.int64)
     if clean is None:
         clean = np.where(np.arange(length) < valid[:, None], 3 + np.arange(length), PAD).astype(np.int64)
-    gathered = Gathered(clean, valid, pieces, pieces is not None, rows)
-    return params.arrays(gathered, NoiseKey(seed, MASK, PAD))
+    stored = Gathered(
+        clean=clean,
+        valid=valid,
+        pieces=pieces,
+        aligned=pieces is not None,
+        rows=rows,
+        answers=None,
+        epoch=np.zeros_like(valid),
+        identity=rows.astype(np.uint64),
+        batch_rows=(int(rows.min()), int(rows.max()) + 1),
+    )
+    return params.arrays(stored, key(seed))
 
 
 def slow_batch_of_aligned_rows(params: Llada, pieces: list[list[tuple[int, int]]], rows, length: int, seed: int):

@@ -126,3 +126,11 @@ def corrupted(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     limits = noise.thresholds(noise.draw(5, noise.PURPOSE_NOISE_LEVEL, rows, 1)[:, 0], EPSILON)
     _, masked, _, weight = noise.corrupt(5, rows, clean, clean == 0, borders, limits, 1)
     return masked, weight
+
+
+@pytest.mark.parametrize(("length", "expected"), [(32, 0.0293), (4096, 4.1e-6)])
+def test_how_often_no_token_is_masked_exactly(length, expected):
+    """The mean of (1 - p)^L over noise levels that lie evenly in 0 … 1."""
+    draws = np.linspace(0, 2**32 - 1, 1 << 20).astype(np.uint32)
+    p = noise.thresholds(draws, EPSILON) / 2**32
+    assert ((1 - p) ** length).mean() == pytest.approx(expected, rel=0.01)
