@@ -29,11 +29,13 @@ def published_or_error(storage: Storage) -> Published:
     return published
 
 
+#: So often a run's receipts are read anew when some went while they were read.
+_LOOKS = 5
+
+
 def status_of(storage: Storage) -> dict[str, Any]:
     """Receipts by step, what was planned, and the published versions."""
-    book = Book(storage)
-    book.load()
-    done = Counter(receipt.step for receipt in book.known.values())
+    done = Counter(receipt.step for receipt in _book_of_a_run_at_work(storage).known.values())
     order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "copies", "pack"]
     planned = json.loads(storage.read(PLANNED)) if PLANNED in storage.sizes("logs") else {}
     return {
@@ -43,6 +45,20 @@ def status_of(storage: Storage) -> dict[str, Any]:
         "versions": versions(storage),
         "erased": tombstones(storage),
     }
+
+
+def _book_of_a_run_at_work(storage: Storage) -> Book:
+    """A run puts the receipts of a step into one table and deletes them; it may do so just when they are read."""
+    for _ in range(_LOOKS - 1):
+        book = Book(storage)
+        try:
+            book.load()
+        except FileNotFoundError:
+            continue
+        return book
+    book = Book(storage)
+    book.load()
+    return book
 
 
 def people_console() -> Console:
