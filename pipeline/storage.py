@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
 import fsspec
+import pyarrow as pa
 import xxhash
 
 from tokenmill.pipeline.retries import ShortAnswerError, is_past_end, retried
@@ -147,6 +148,10 @@ class Storage:
             if filesystem.info(key)["size"] >= offset + length:
                 raise ShortAnswerError(f"{len(data)} bytes came")
         return data
+
+    def mapped(self, path: str) -> Any:
+        """A file of a local root as Arrow's memory map: what is read of it is a view, never to be written to."""
+        return pa.memory_map(self._key(path))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every file below `prefix`, by path under the root; empty when there is none."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.manifests.mixture import Plan
+from tokenmill.manifests.plan import Plan
 from tokenmill.manifests.shards import SequenceFormat, token_dtype
 from tokenmill.pipeline.loader.order import Order, Places
 from tokenmill.pipeline.loader.reader import Reader
@@ -139,7 +139,7 @@ def _places(rows: Rows, wanted: range) -> Places:
     """The record batch that holds each row, and the row's place in it."""
     k = np.arange(wanted.start, wanted.stop)
     if rows.plan is not None:
-        order = Order(rows.plan, rows.shards)
+        order = Order(rows.plan, [rows.shards])
         return order.places(order.order(k))
     starts = rows.batch_starts
     batch = np.searchsorted(starts, k, side="right") - 1

@@ -11,20 +11,24 @@ They start with the first batch and end with the iterator. Only what was handed 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.manifests.mixture import Plan
+from tokenmill.manifests.plan import Plan
 from tokenmill.manifests.shards import PRETRAINING
 from tokenmill.pipeline.loader.ahead import Ahead
 from tokenmill.pipeline.loader.batch import Batch, Gathered, KeyedBatch, NoiseKey, Objective
 from tokenmill.pipeline.loader.gather import Sought, gather
 from tokenmill.pipeline.loader.order import Order, OrderedRows
+from tokenmill.pipeline.loader.padding import padded
 from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.stages import check_row
+from tokenmill.pipeline.loader.stored_order import StoredOrder
 from tokenmill.pipeline.loader.stored_rows import StoredRows
 
 I64 = npt.NDArray[np.int64]
@@ -35,15 +39,17 @@ _ROWS_PER_LOOKUP = 8192
 
 
 class _Stand(NamedTuple):
-    """Where a loader stands: the next row, and the record batches whose rows have been padding, ascending."""
+    """Where a loader stands: the next row, and the record batches, by name, whose rows have been padding."""
 
     next_row: int
-    skipped: tuple[int, ...]
+    skipped: tuple[tuple[str, int], ...]
 
 
 class _Wanted(NamedTuple):
-    """A rank's rows of one global batch, and the reads of the record batches that hold them."""
+    """A rank's rows of one global batch, which is of one stage, and the reads of what holds them; -1: of padding."""
 
+    stage: int
+    first_row: int
     next_row: int
     k: I64
     rows: OrderedRows
@@ -63,8 +69,9 @@ class _Running(NamedTuple):
 class Loader:
     """Batches of a plan for one rank; iterate over it. Build it with `open_mixture`.
 
-    Iterating goes on where the loader stands and ends with the plan's last whole global batch. `state_dict()` holds for
-    the batch handed out last. A context manager, which closes it; so does the end of an iteration.
+    Iterating goes on where the loader stands and ends with the plan's last whole global batch, or, of a validation
+    split, with its last rows, padded to a global batch. `state_dict()` holds for the batch handed out last. A context
+    manager, which closes it; so does the end of an iteration.
 
     Attributes:
         plan: what is trained on.
@@ -75,8 +82,8 @@ class Loader:
     def __init__(
         self,
         plan: Plan,
-        order: Order,
-        reader: Reader,
+        order: Order | StoredOrder,
+        readers: Sequence[Reader],
         objective: Objective,
         noise_key: NoiseKey,
         *,
@@ -90,7 +97,7 @@ class Loader:
         self.order = order
         self.objective = objective
         self._noise_key = noise_key
-        self._reader = reader
+        self._readers = readers  # one a stage
         self._batch_size = batch_size
         self._dp_rank = dp_rank
         self._dp_size = dp_size
@@ -102,8 +109,9 @@ class Loader:
 
     @property
     def num_batches(self) -> int:
-        """Whole global batches left from where the loader stands; of a worker, those that are its own."""
-        whole = max(0, self.plan.total_rows - self._stand.next_row) // self._batch_size
+        """Global batches left from where the loader stands; of a worker, those that are its own."""
+        left = max(0, self.plan.total_rows - self._stand.next_row)
+        whole = -(-left // self._batch_size) if self.plan.stored else left // self._batch_size
         return -(-whole // self._every)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -128,7 +136,8 @@ class Loader:
         running, self._running = self._running, None
         if running is not None and running.process == os.getpid():
             running.planner.close()
-            self._reader.close()  # before the thread that waits for its reads
+            for reader in self._readers:
+                reader.close()  # before the thread that waits for its reads
             running.batches.close()
 
     def reopened(self) -> "Loader":
@@ -155,9 +164,13 @@ class Loader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`. ValueError, with both values, if it is of another plan, objective or noise seed.
 
-        Rows of the record batches that it skipped stay padding, whatever the shards hold by now.
+        A plan takes the states of those that it continues (see `compile_stages`), up to the row where it leaves them.
+        Rows of the record batches that the state skipped stay padding, whatever the shards hold by now.
         """
         own = self._state(_Stand(0, ()))
+        shared = self.plan.rows_shared_with(str(state.get("plan")))
+        if shared is not None:
+            own["plan"] = state["plan"]
         for field in ("format", "plan", "objective", "noise_seed"):
             if state.get(field) != own[field]:
                 raise ValueError(
@@ -167,17 +180,25 @@ class Loader:
         row = state.get("next_row")
         if not isinstance(row, int) or not 0 <= row <= self.plan.total_rows:
             raise ValueError(f"the state's next_row is {row!r}: the plan has rows 0 … {self.plan.total_rows - 1}")
+        check_row(self.plan, row, shared, self._batch_size)
         skipped = self._skipped_of(state)
         self.close()
-        self._reader.skip(skipped)
+        for reader in self._readers:
+            reader.skip([batch for name in skipped if (batch := reader.number(*name)) is not None])
         self._stand = _Stand(row, skipped)
 
-    def _skipped_of(self, state: dict[str, Any]) -> tuple[int, ...]:
-        """Numbers of a state's skipped record batches."""
+    def _skipped_of(self, state: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+        """A state's skipped record batches, each of which some stage's shards have."""
         listed = state.get("skipped_batches")
         if not isinstance(listed, list) or not all(map(_is_name, listed)):
             raise ValueError(f"the state's skipped_batches is {listed!r}: it is a list of [shard path, batch number]")
-        return tuple(sorted({self._reader.number(path, batch) for path, batch in listed}))
+        for path, batch in listed:
+            if all(reader.number(path, batch) is None for reader in self._readers):
+                raise ValueError(
+                    f"the state skipped record batch {batch} of shard {path!r}, and the shard table has none of that "
+                    "name: open the mixture that the state was made with"
+                )
+        return tuple(sorted({(path, batch) for path, batch in listed}))
 
     def _state(self, stand: _Stand) -> dict[str, Any]:
         return {
@@ -186,7 +207,7 @@ class Loader:
             "next_row": stand.next_row,
             "noise_seed": self._noise_key.seed,
             "objective": self.objective.hash(self._noise_key.mask_token_id),
-            "skipped_batches": sorted(list(self._reader.name(batch)) for batch in stand.skipped),
+            "skipped_batches": [list(name) for name in stand.skipped],
         }
 
     def _threads(self) -> _Running:
@@ -198,32 +219,46 @@ class Loader:
         return self._running
 
     def _plan_from(self, first_row: int) -> Iterator[_Wanted]:
-        """This rank's rows of each whole global batch from `first_row` on, their reads under way."""
+        """This rank's rows of each global batch from `first_row` on, their reads under way.
+
+        The last one that is not whole is dropped, or filled up with padding where rows come in stored order.
+        """
         base, stretch = 0, self.order.order(())
         total, size = self.plan.total_rows, self._batch_size
-        for first in range(first_row, total - size + 1, size * self._every):
-            if first + size > base + stretch.row.size:
-                base, end = first, min(first + max(_ROWS_PER_LOOKUP, size), total)
-                stretch = self.order.order(np.arange(first, end))
-            k = np.arange(first + self._dp_rank, first + size, self._dp_size, dtype=np.int64)
+        for first in count(first_row, size * self._every):
+            end = first + size
+            if first >= total or (end > total and not self.plan.stored):
+                return
+            if min(end, total) > base + stretch.row.size:
+                base = first
+                stretch = self.order.order(np.arange(first, min(first + max(_ROWS_PER_LOOKUP, size), total)))
+            k = np.arange(first + self._dp_rank, end, self._dp_size, dtype=np.int64)
             at = k - base
-            rows = OrderedRows(stretch.component[at], stretch.epoch[at], stretch.row[at])
-            sought = Sought.of(self.order.places(rows))
-            asked = self._reader.ask(sought.batches)
-            yield _Wanted(first + size, k, rows, self.order.identities(rows), sought, asked)
+            k[k >= total] = -1
+            if end > total:
+                rows = self.order.order(k)
+            else:
+                rows = OrderedRows(stretch.component[at], stretch.epoch[at], stretch.row[at])
+            stage = int(self.plan.stage_of(first))
+            sought = Sought.of(self.order.places(rows, stage))
+            asked = self._readers[stage].ask(sought.batches)
+            identity = self.order.identities(rows, stage)
+            yield _Wanted(stage, first, min(end, total), k, rows, identity, sought, asked)
 
-    def _make(self, several: Iterator[_Wanted], skipped: tuple[int, ...]) -> Iterator[tuple[Batch, _Stand]]:
+    def _make(self, several: Iterator[_Wanted], skipped: tuple[tuple[str, int], ...]) -> Iterator[tuple[Batch, _Stand]]:
         """Each batch, and where the loader stands behind it: at its own next one, where it takes turns."""
         for wanted in several:
-            found = [self._reader.wait(*read) for read in zip(wanted.sought.batches, wanted.asked, strict=True)]
-            lost = {batch for batch, stored in zip(wanted.sought.batches, found, strict=True) if stored.is_skipped}
-            skipped = tuple(sorted(lost.union(skipped)))
+            reader = self._readers[wanted.stage]
+            found = [reader.wait(*read) for read in zip(wanted.sought.batches, wanted.asked, strict=True)]
+            lost = [batch for batch, stored in zip(wanted.sought.batches, found, strict=True) if stored.is_skipped]
+            if lost:
+                skipped = tuple(sorted({*skipped, *map(reader.name, lost)}))
             batch = self._batch(wanted, found, _Stand(wanted.next_row, skipped))
             yield batch, _Stand(wanted.next_row + (self._every - 1) * self._batch_size, skipped)
 
     def _batch(self, wanted: _Wanted, found: list[StoredRows], stand: _Stand) -> Batch:
         """Gather the rows and make them noisy."""
-        mixture = self.plan.mixture
+        mixture = self.plan.stages[wanted.stage].mixture
         aligned = mixture.sequence_align > 1
         stored = gather(
             wanted.sought,
@@ -238,14 +273,15 @@ class Loader:
             rows=wanted.k,
             epoch=wanted.rows.epoch,
             identity=wanted.identity,
-            batch_rows=(wanted.next_row - self._batch_size, wanted.next_row),
+            batch_rows=(wanted.first_row, wanted.first_row + self._batch_size),
         )
+        gathered = padded(gathered, self._noise_key.padding_id)
         batch_type = KeyedBatch if self._noise_key.on_device else self.objective.batch_type
         return batch_type(
             **self.objective.arrays(gathered, self._noise_key),
             rows=wanted.k,
             component=wanted.rows.component,
-            component_names=tuple(component.name for component in mixture.components),
+            component_names=self.plan.component_names,
             epoch=wanted.rows.epoch,
             stored_row=wanted.rows.row,
             state=self._state(stand),

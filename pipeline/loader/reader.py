@@ -26,6 +26,7 @@ from tokenmill.manifests.shards import (
     check_batch,
     decode_batch,
     token_dtype,
+    whole_column,
 )
 from tokenmill.pipeline.loader.cache import BatchCache
 from tokenmill.pipeline.loader.stored_rows import StoredRows
@@ -75,7 +76,7 @@ class Reader:
         self._align = align
         self._row_bytes: int = length * token_dtype(vocab_size).bit_width // 8
         self._paths = shards.column("path")
-        inside = {name: shards.column(name).combine_chunks() for name in _INSIDE}
+        inside = {name: whole_column(shards, name) for name in _INSIDE}
         counts = inside["batch_rows"].value_lengths().to_numpy()
         self._first_batch = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._offsets = inside["batch_offsets"].flatten().to_numpy()
@@ -151,11 +152,11 @@ class Reader:
         shard = int(np.searchsorted(self._first_batch, batch, side="right")) - 1
         return self._paths[shard].as_py(), batch - int(self._first_batch[shard])
 
-    def number(self, path: str, batch: int) -> int:
-        """The record batch of this name. ValueError if there is none."""
+    def number(self, path: str, batch: int) -> int | None:
+        """The record batch of this name; None if there is none."""
         shard = pc.index(self._paths, pa.scalar(path, self._paths.type)).as_py()
         if shard < 0 or not 0 <= batch < self._first_batch[shard + 1] - self._first_batch[shard]:
-            raise ValueError(f"there is no record batch {batch} of a shard {path!r} in the shard table")
+            return None
         return int(self._first_batch[shard]) + batch
 
     def _ask(self, batch: int) -> "Future[StoredRows]":

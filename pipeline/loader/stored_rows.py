@@ -66,7 +66,7 @@ class StoredRows:
 
     @cached_property
     def answer_runs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """First run of each row, int64 [rows + 1], and how long each is; of SFT's layouts alone, see `sequence_schema`."""
+        """First run of each row, int64 [rows + 1], and each one's length; in SFT's layouts, see `sequence_schema`."""
         return _lists(self.table.column("maskable"))
 
     def pieces(self, rows: npt.NDArray[np.int64]) -> Pieces:

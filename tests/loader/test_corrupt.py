@@ -206,7 +206,7 @@ def test_skipped_batches_of_another_form_are_refused(run, skipped):
 @pytest.mark.parametrize("name", [["no/such.arrow", 0], [SHARD, 4], [SHARD, -1]])
 def test_skipped_batches_that_are_not_there_are_refused(run, name):
     loader = open_mixture(run.path, batch_size=4)
-    with pytest.raises(ValueError, match=f"there is no record batch {name[1]} of a shard '{name[0]}'"):
+    with pytest.raises(ValueError, match=f"the state skipped record batch {name[1]} of shard '{name[0]}'"):
         loader.load_state_dict(loader.state_dict() | {"skipped_batches": [name]})
 
 
