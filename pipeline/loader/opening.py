@@ -116,15 +116,10 @@ def open_mixture(
             raise ValueError(_other_layout(params, one.mixture.layout))
         _check_tokenizer(one, tokenizer_hash)
     noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id, masks == "device")
-    if split == "validation":
-        plan = validation_plan(opened[0].mixture, packed_rows(opened[0].shards))
-        order: Order | StoredOrder = StoredOrder(plan, opened[0].shards)
-    elif split == "train":
-        plan = plan_of(stages, opened, window_bytes, repeats)
+    order = _order(stages, opened, split, window_bytes, repeats)
+    plan = order.plan
+    if split == "train":
         check_batch_size(plan, batch_size)
-        order = Order(plan, [opened[stage.index].shards for stage in plan.stages])
-    else:
-        raise ValueError(f"split is {split!r}: give 'train' or 'validation'")
     readers = _readers(
         plan,
         opened,
@@ -221,15 +216,30 @@ class OpenedOrder(NamedTuple):
 
     storage: Storage
     shards: pa.Table
-    order: Order
+    order: Order | StoredOrder
 
 
-def open_order(path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None) -> OpenedOrder:
+def open_order(
+    path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None, split: str = "train"
+) -> OpenedOrder:
     """The order in which `open_mixture` with these arguments takes rows."""
     stages = [Stage(path_or_url, total_rows)]
     opened = _open_stages(stages, None)
-    plan = plan_of(stages, opened, window_bytes, ())
-    return OpenedOrder(opened[0].storage, opened[0].shards, Order(plan, [opened[0].shards]))
+    order = _order(stages, opened, split, window_bytes, ())
+    return OpenedOrder(opened[0].storage, opened[0].shards, order)
+
+
+def _order(
+    stages: Sequence[Stage], opened: Sequence[Opened], split: str, window_bytes: int | None, repeats: Collection[str]
+) -> Order | StoredOrder:
+    """The order of a split, with its plan compiled."""
+    if split == "validation":
+        plan = validation_plan(opened[0].mixture, packed_rows(opened[0].shards))
+        return StoredOrder(plan, opened[0].shards)
+    if split != "train":
+        raise ValueError(f"split is {split!r}: give 'train' or 'validation'")
+    plan = plan_of(stages, opened, window_bytes, repeats)
+    return Order(plan, [opened[stage.index].shards for stage in plan.stages])
 
 
 def latest_mixture(storage: Storage) -> str:

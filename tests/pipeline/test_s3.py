@@ -53,6 +53,7 @@ def test_a_run_from_s3_to_s3(endpoint: str, tmp_path: Path, executor: str):
     tokenmill("run", str(recipe), "--output", output, "--executor", executor, "--cpus", "2", "--quiet", env=env)
     assert "recounted: every number" in tokenmill("audit", output, "--recount", env=env)
     assert "0 not as" in tokenmill("verify", output, env=env)
+    assert tokenmill("trace", output, "--row", "0", "--text", env=env).startswith("row 0: component ")
     opened = (
         "from tokenmill.pipeline.loader import open_mixture\n"
         f"batch = next(iter(open_mixture({output!r}, batch_size=4)))\n"
