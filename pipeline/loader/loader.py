@@ -275,7 +275,7 @@ class Loader:
             identity=wanted.identity,
             batch_rows=(wanted.first_row, wanted.first_row + self._batch_size),
         )
-        gathered = padded(gathered, self._noise_key.padding_id)
+        gathered = padded(gathered, self._noise_key.filler)
         batch_type = KeyedBatch if self._noise_key.on_device else self.objective.batch_type
         return batch_type(
             **self.objective.arrays(gathered, self._noise_key),

@@ -1,6 +1,7 @@
 """A store that is slow, refuses, hangs up or sends too little: the same batches, or an error that says so."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import boto3
