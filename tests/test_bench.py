@@ -103,6 +103,13 @@ def test_the_page() -> None:
         datetime(2026, 1, 2, tzinfo=UTC),
     )
     assert page == PAGE
+    assert list(bench.sections_of(page)) == ["mill", "wheel"]
+    wheel = bench.parsed("wheel", "  1 wheel\n" + line(figure(bar=30), name="wheel"), 0, 3.0)
+    later = bench.render([wheel], {}, {}, datetime(2026, 3, 4, tzinfo=UTC), bench.sections_of(page))
+    assert "on 2026-03-04: 2 of 3 bars met.\n" in later
+    assert "`python -m tests.bench.mill`, 61 s, 2026-01-02\n" in later
+    assert "`python -m tests.bench.wheel`, 3 s, 2026-03-04\n" in later
+    assert bench.sections_of(later)["mill"] == bench.sections_of(page)["mill"]
     empty = bench.render([good], {}, {}, datetime(2026, 1, 2, tzinfo=UTC))
     assert "on 2026-01-02: 1 of 2 bars met.\n" in empty
 
@@ -122,7 +129,7 @@ Written by `make bench` on 2026-01-02: 1 of 2 bars met; failed: wheel.
 
 ## mill
 
-`python -m tests.bench.mill`, 61 s
+`python -m tests.bench.mill`, 61 s, 2026-01-02
 
 ```
   10 pages
@@ -136,7 +143,7 @@ Written by `make bench` on 2026-01-02: 1 of 2 bars met; failed: wheel.
 
 ## wheel
 
-`python -m tests.bench.wheel`, 2 s
+`python -m tests.bench.wheel`, 2 s, 2026-01-02
 
 ```
 

@@ -1,9 +1,9 @@
-"""Every benchmark of this folder, one after another: `python -m tests.bench [--quick]`, or `make bench [QUICK=1]`.
+"""The benchmarks of this folder, one after another: `python -m tests.bench [NAME ...] [--quick]`, all by default.
 
 A benchmark is a module `tests.bench.<name>` that takes `--quick`, prints a table for people and, as its last line, a
 JSON object {"bench": name, "figures": [{"name", "value", "unit", "bar", "direction"}]}. `bar`, where there is one, is
 what was asked for; a value has to reach it, or stay below it where `direction` is "at_most". A full run writes
-RESULTS.md beside this file; --quick writes nothing. A missed bar is shown; a benchmark that fails, or whose last line
+RESULTS.md beside this file, or, of some, their sections of it; --quick writes nothing. A missed bar is shown; a benchmark that fails, or whose last line
 has another form, is shown too and makes the exit status 1. What several benchmarks need is in shared/.
 """
 
@@ -16,17 +16,19 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.bench.shared.figures import AT_MOST, DIRECTIONS, Figure, arguments
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
+_MET = re.compile(r"^\|.*\| (yes|\*\*no\*\*) \|$", re.MULTILINE)
 _NEEDED = {"name", "value", "unit"}
 _KEYS = {"name", "value", "unit", "bar", "direction"}
 
@@ -43,16 +45,20 @@ class Outcome:
 
 
 def main() -> None:
-    """Run them all, show each as it ends, write RESULTS.md."""
-    quick = arguments(__doc__, "each one's short form; writes nothing").parse_args().quick
-    outcomes = []
-    for name in bench_names():
+    """Run them, show each as it ends, write RESULTS.md."""
+    parser = arguments(__doc__, "each one's short form; writes nothing")
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *bench_names()], help="of some benchmarks")
+    asked = parser.parse_args()
+    quick, outcomes = asked.quick, []
+    for name in asked.names or bench_names():
         print(f"== {name}", flush=True)
         outcome = run_bench(name, quick)
         outcomes.append(outcome)
         print(f"{outcome.table}\n\n{figure_table(outcome)}\n\n{outcome.seconds:.0f} s\n", flush=True)
     if not quick:
-        (HERE / "RESULTS.md").write_text(render(outcomes, machine(), versions(), datetime.now(UTC)), encoding="utf-8")
+        results = HERE / "RESULTS.md"
+        others = sections_of(results.read_text(encoding="utf-8")) if asked.names else {}
+        results.write_text(render(outcomes, machine(), versions(), datetime.now(UTC), others), encoding="utf-8")
         print(f"wrote {(HERE / 'RESULTS.md').relative_to(REPOSITORY)}")
     failed = [outcome.name for outcome in outcomes if outcome.failure]
     if failed:
@@ -116,10 +122,17 @@ def _figure(bench: str, entry: Any) -> Figure:
     return figure
 
 
-def render(outcomes: list[Outcome], machine: dict[str, str], versions: dict[str, str], date: datetime) -> str:
-    """The page RESULTS.md."""
-    met = [figure.met for outcome in outcomes for figure in outcome.figures if figure.met is not None]
-    failed = [outcome.name for outcome in outcomes if outcome.failure]
+def render(
+    outcomes: Sequence[Outcome],
+    machine: dict[str, str],
+    versions: dict[str, str],
+    date: datetime,
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The page RESULTS.md: `others` are sections by name that stay where nothing newer is there."""
+    sections = dict(sorted({**others, **{outcome.name: _section(outcome, date) for outcome in outcomes}}.items()))
+    met = [verdict == "yes" for text in sections.values() for verdict in _MET.findall(text)]
+    failed = [name for name, text in sections.items() if "**Failed:**" in text]
     head = [
         "# Benchmarks",
         f"Written by `make bench` on {date:%Y-%m-%d}: {sum(met)} of {len(met)} bars met"
@@ -127,12 +140,19 @@ def render(outcomes: list[Outcome], machine: dict[str, str], versions: dict[str,
         _table(("machine", ""), list(machine.items())),
         _table(("package", "version"), list(versions.items())),
     ]
-    bodies = [
-        f"## {outcome.name}\n\n`python -m tests.bench.{outcome.name}`, {outcome.seconds:,.0f} s"
+    return "\n\n".join([*head, *sections.values()]) + "\n"
+
+
+def _section(outcome: Outcome, date: datetime) -> str:
+    return (
+        f"## {outcome.name}\n\n`python -m tests.bench.{outcome.name}`, {outcome.seconds:,.0f} s, {date:%Y-%m-%d}"
         f"\n\n```\n{outcome.table}\n```\n\n{figure_table(outcome)}"
-        for outcome in outcomes
-    ]
-    return "\n\n".join([*head, *bodies]) + "\n"
+    )
+
+
+def sections_of(page: str) -> dict[str, str]:
+    """A page's sections by name."""
+    return {text.split("\n", 1)[0]: f"## {text.rstrip()}" for text in page.split("\n## ")[1:]}
 
 
 def figure_table(outcome: Outcome) -> str:

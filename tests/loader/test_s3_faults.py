@@ -1,7 +1,5 @@
 """A store that is slow, refuses, hangs up or sends too little: the same batches, or an error that says so."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 
 import boto3
@@ -10,6 +8,7 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from tests.loader.faulty_s3 import FaultyS3
+from tests.loader.forking import rows_after_a_fork
 from tests.loader.row_digests import row_digests
 from tests.loader.small_run import Run, Stored, write_run
 from tokenmill.pipeline import retries
@@ -138,24 +137,6 @@ def test_the_cache_spares_the_store(stored, faulty, tmp_path):
     assert sum(count for path, count in faulty.counts.items() if path.endswith(".arrow")) == BATCHES
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_reads_with_connections_of_its_own(stored, faulty, tmp_path):
-    """As the workers of torch's DataLoader are made; this process has read a part already."""
-    loader = open_mixture("s3://tokens/run", batch_size=2)
-    iterator = iter(loader)
-    first = next(iterator)
-    answer = tmp_path / "answer"
-    child = os.fork()
-    if child == 0:
-        status = 1
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(120)  # it ends, whatever it waits for
-        try:
-            answer.write_text(repr(row_digests(loader)))
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
-    rest = row_digests(iterator)
-    assert answer.read_text() == repr(rest)
-    assert row_digests([first]) | rest == row_digests(open_mixture(stored[0].path, batch_size=2))
+def test_a_forked_process_reads_with_connections_of_its_own(faulty):
+    """As the workers of torch's DataLoader are made; the process has read a part already."""
+    assert rows_after_a_fork("s3://tokens/run") == 18
