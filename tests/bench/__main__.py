@@ -3,8 +3,9 @@
 A benchmark is a module `tests.bench.<name>` that takes `--quick`, prints a table for people and, as its last line, a
 JSON object {"bench": name, "figures": [{"name", "value", "unit", "bar", "direction"}]}. `bar`, where there is one, is
 what was asked for; a value has to reach it, or stay below it where `direction` is "at_most". A full run writes
-RESULTS.md beside this file, or, of some, their sections of it; --quick writes nothing. A missed bar is shown; a benchmark that fails, or whose last line
-has another form, is shown too and makes the exit status 1. What several benchmarks need is in shared/.
+RESULTS.md beside this file, or, of some, their sections of it; --quick writes nothing. A missed bar is shown; a
+benchmark that fails, or whose last line has another form, is shown too and makes the exit status 1. What several
+benchmarks need is in shared/.
 """
 
 import json
