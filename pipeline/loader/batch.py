@@ -27,7 +27,7 @@ class Batch:
         component_names: of the components of all stages.
         epoch: int32 [B], of the row's component.
         stored_row: int64 [B], row of the component in stored order; -1 in a row of padding.
-        denominator: this rank's share of the loss's denominator; sum it over the ranks.
+        denominator: this rank's share of the loss's denominator; sum it over the ranks, and take 1 where that is 0.
         state: the loader's state once this batch is consumed.
     """
 

@@ -65,3 +65,15 @@ def test_answers_weigh_one_in_the_mean():
     fields = LladaSft().arrays(million(answers), key(11))
     assert mean_is(fields["loss_weight"].sum(axis=1, dtype=np.float64), 1)
     assert fields["denominator"] == ROWS
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_rows_in_which_no_token_is_masked(name):
+    """They come up: of 4 tokens one row in five has none masked. Nothing is divided by their number."""
+    fields = PRETRAINING[name].arrays(million(), key(11))
+    none = ~fields["masked"].any(axis=1)
+    assert none.any()
+    assert (fields["loss_weight"][none] == 0).all()
+    assert (fields["noisy"][none] == fields["clean"][none]).all()
+    assert np.isfinite(fields["loss_weight"]).all()
+    assert isinstance(fields["denominator"], int)
