@@ -1,0 +1,172 @@
+"""The page's charts, drawn with Matplotlib: bars of a few numbers, and the histogram of a signal with its bounds.
+
+A chart is 320 units wide whatever it shows, so its letters are as large on a phone as on a screen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tokenmill.pipeline.report.histograms import SHARE, Histogram, edges_of, place_of
+from tokenmill.pipeline.report.inline_svg import COLOURS, SETTINGS, inline_svg
+
+_WIDTH = 320 / 72
+_BAR = 19 / 72
+_LABEL_CHARACTERS = 26
+_INK, _MUTED, _LINE, _KEPT, _DROP = (COLOURS[name] for name in ("ink", "muted", "line", "kept", "drop"))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a chart.
+
+    Attributes:
+        label: what it is of.
+        value: how long it is.
+        shown: the value in words, beside it.
+        lost: drawn after it in the other colour: what was dropped, or is padding.
+        target: drawn as a mark across it; None for none.
+    """
+
+    label: str
+    value: float
+    shown: str
+    lost: float = 0.0
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class BoundLine:
+    """A bound drawn into a histogram."""
+
+    is_min: bool
+    value: float
+    label: str
+
+
+def bar_chart(bars: Sequence[Bar], label: str) -> str:
+    """Bars below each other, each with its label above it and its number in words, as an `svg` element."""
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(_WIDTH, _BAR * 1.75 * len(bars) + 4 / 72))
+        axes: Axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_axis_off()
+        longest = max([*(bar.value + bar.lost for bar in bars), *(bar.target or 0 for bar in bars)], default=0) or 1
+        axes.set_xlim(0, longest * 1.005)
+        axes.set_ylim(len(bars) - 0.02, -0.02)
+        for index, bar in enumerate(bars):
+            _draw_bar(axes, index, bar, longest)
+        return inline_svg(figure, label)
+
+
+def _draw_bar(axes: Axes, index: int, bar: Bar, longest: float) -> None:
+    text: dict[str, Any] = {"va": "center", "clip_on": False}
+    axes.text(0, index + 0.25, shortened(bar.label), color=_INK, ha="left", **text)
+    axes.text(longest, index + 0.25, bar.shown, color=_MUTED, ha="right", **text)
+    height, middle = 0.34, index + 0.68
+    axes.barh(middle, longest, height, color=_LINE, linewidth=0)
+    axes.barh(middle, bar.value, height, color=_KEPT, linewidth=0)
+    if bar.lost:
+        axes.barh(middle, bar.lost, height, left=bar.value, color=_DROP, linewidth=0)
+    if bar.target is not None:
+        axes.plot([bar.target] * 2, [index + 0.45, index + 0.91], color=_INK, linewidth=2, clip_on=False)
+
+
+def shortened(label: str) -> str:
+    """A label that fits, its middle left out."""
+    if len(label) <= _LABEL_CHARACTERS:
+        return label
+    half = (_LABEL_CHARACTERS - 1) // 2
+    return f"{label[:half]}…{label[-half:]}"
+
+
+def histogram_chart(counted: Histogram, bounds: Sequence[BoundLine], label: str) -> str:
+    """Kept and dropped documents by value, counts on a logarithmic scale, as an `svg` element."""
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(_WIDTH, 128 / 72))
+        axes: Axes = figure.add_axes((0.095, 0.17, 0.885, 0.72))
+        first, last = _range(counted, bounds)
+        places = np.arange(first, last + 1)
+        for counts, colour in ((counted.kept, _KEPT), (counted.dropped, _DROP)):
+            here = np.log10(1.0 + counts[first:last])
+            axes.stairs(here, places, fill=True, facecolor=(colour, 0.3), edgecolor=colour, linewidth=1.1)
+        _draw_bounds(axes, counted.shape, bounds, first, last)
+        most = int(max(counted.kept[first:last].max(initial=0), counted.dropped[first:last].max(initial=0)))
+        _scale(axes, counted.shape, first, last, most)
+        return inline_svg(figure, label)
+
+
+def _range(counted: Histogram, bounds: Sequence[BoundLine]) -> tuple[int, int]:
+    """First bin drawn and the one after the last: all with documents, and every bound with some room."""
+    filled = np.flatnonzero(counted.kept + counted.dropped)
+    ends = [place_of(counted.shape, bound.value) for bound in bounds]
+    low = min([int(filled[0]) if len(filled) else 0, *map(int, ends)])
+    high = max([int(filled[-1]) + 1 if len(filled) else 1, *(int(end) + 2 for end in ends)])
+    if counted.shape == SHARE:
+        low = 0 if low < 50 else low
+        high = max(high, 10)
+    return max(0, low - 1), min(high + 1, len(counted.kept))
+
+
+def _draw_bounds(axes: Axes, shape: str, bounds: Sequence[BoundLine], first: int, last: int) -> None:
+    for bound in bounds:
+        place = place_of(shape, bound.value)
+        side = (first, place) if bound.is_min else (place, last)
+        axes.axvspan(*side, facecolor=(_MUTED, 0.15), linewidth=0)
+        axes.axvline(place, color=_INK, linewidth=1.2, dashes=(3, 2))
+        on_left = place > (first + last) / 2
+        axes.text(
+            place + (-0.01 if on_left else 0.01) * (last - first),
+            1.02,
+            bound.label,
+            transform=axes.get_xaxis_transform(),
+            ha="right" if on_left else "left",
+            va="bottom",
+            color=_INK,
+        )
+
+
+def _scale(axes: Axes, shape: str, first: int, last: int, most: int) -> None:
+    axes.set_xlim(first, last)
+    axes.set_ylim(0, np.log10(1.0 + max(most, 1)) * 1.06)
+    powers = [0, *(10**power for power in range(len(str(max(most, 1)))))]
+    powers = powers if len(powers) < 6 else powers[:: len(powers) // 4]
+    axes.set_yticks([float(np.log10(1.0 + power)) for power in powers], [compact(power) for power in powers])
+    ticks = _ticks(shape, first, last)
+    axes.set_xticks([place_of(shape, tick) for tick in ticks], [compact(tick) for tick in ticks])
+    axes.tick_params(length=0, labelcolor=_MUTED, pad=3)
+    axes.grid(axis="y", color=_LINE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_LINE)
+
+
+def _ticks(shape: str, first: int, last: int) -> list[float]:
+    edges = edges_of(shape)
+    low, high = edges[first], edges[last]
+    if shape == SHARE:
+        step = next(step for step in (0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
+        return [round(number * step, 2) for number in range(50) if low <= number * step <= min(high, 1.0) + 1e-9]
+    powers = [10.0**power for power in range(-4, 13) if low <= 10.0**power <= high]
+    if len(powers) < 3:
+        powers = sorted(scale * power for power in [low_power(low), *powers] for scale in (1, 2, 5))
+    powers = powers if len(powers) < 7 else powers[:: len(powers) // 5]
+    return ([0.0] if low == 0 else []) + [tick for tick in powers if low <= tick <= high]
+
+
+def low_power(value: float) -> float:
+    """The greatest power of ten that is not above the value; 1 for 0."""
+    return float(10.0 ** np.floor(np.log10(value))) if value > 0 else 1.0
+
+
+def compact(number: float) -> str:
+    """A number in few characters: 1.5k, 20M, 0.05."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"

@@ -1,0 +1,76 @@
+"""The page: sections put into the template, with a policy under which nothing but its own style and script can act.
+
+All that comes from the run is text: the template escapes it, signs that hide or reorder text are shown as escapes, and
+nothing of it is a link, an attribute's name or a script's data. The policy names the style sheet and the script by their
+hashes and forbids everything else, so not even markup that got through would run or ask for anything.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tokenmill.pipeline.report.blocks import Section
+from tokenmill.pipeline.seen import visible
+
+#: A page is no larger.
+PAGE_BYTES = 8_000_000
+_CELL_CHARACTERS = 300
+_TEXT_CHARACTERS = 560
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is on the page.
+
+    Attributes:
+        title: the run's name.
+        version: path of the published manifest.
+        figures: name, value and remark of the figures at its head.
+        sections: in order.
+    """
+
+    title: str
+    version: str
+    figures: Sequence[tuple[str, str, str]]
+    sections: Sequence[Section]
+
+
+def render(page: Page) -> bytes:
+    """The page as HTML, UTF-8."""
+    loader = PackageLoader("tokenmill.pipeline.report", ".")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "cell": partial(_one_line, limit=_CELL_CHARACTERS),
+        "lines": partial(_lines, limit=_TEXT_CHARACTERS),
+        "whole": partial(_lines, limit=1 << 62),
+    }
+    # ours, from the package, and hashed as they stand in the page
+    style, script = (loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))
+    policy = (
+        f"default-src 'none'; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    text = environment.get_template("page.html").render(
+        page=page, policy=policy, style=Markup(style), script=Markup(script)
+    )
+    return text.encode()
+
+
+def _source_hash(text: str) -> str:
+    """A text as a content policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _one_line(text: str, limit: int) -> str:
+    return visible(text, limit).replace("⏎\n", "⏎")
+
+
+def _lines(text: str, limit: int) -> str:
+    return visible(text, limit).replace("⏎\n", "\n")
