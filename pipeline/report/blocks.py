@@ -72,19 +72,21 @@ class Code:
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts side by side."""
+    """Charts side by side, of one thing."""
 
     kind: ClassVar[str] = "charts"
+    title: str
     charts: Sequence[Chart]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A chart beside a table."""
+    """A chart beside a table, or above it where that is wide."""
 
     kind: ClassVar[str] = "pair"
     chart: Chart
     table: Table
+    wide: bool = False
 
 
 @dataclass(frozen=True)

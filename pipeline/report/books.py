@@ -22,10 +22,10 @@ Sheets = Mapping[str, Mapping[str, Any]]
 #: Languages of a source on the page; the others are summed up.
 _LANGUAGES = 20
 _STEP_WORDS = {
-    "ingest": "read as documents",
-    "select": "kept by the filters",
-    "deduplicate": "left after deduplication",
-    "pack": "packed into rows",
+    "ingest": "documents",
+    "select": "kept by filters",
+    "deduplicate": "no duplicates",
+    "pack": "in rows",
 }
 
 
@@ -64,22 +64,14 @@ def overview(sheets: Sheets) -> Section:
         taken, packed = book["ingest"].taken, book["pack"].out
         failed = sum(tally.documents for balance in book.values() for tally in balance.failed.values())
         per_token = f"{sheet['text_bytes'] / own:.2f}" if own else "–"
-        counts = (
-            f"{taken.documents:,}",
-            f"{failed:,}",
-            f"{packed.documents:,}",
-            percent(packed.documents, taken.documents),
-        )
-        rows.append((source, *counts, f"{own:,}", percent(own, tokens), per_token))
+        counts = (f"{taken.documents:,}", f"{failed:,}", f"{packed.documents:,}")
+        share = percent(packed.documents, taken.documents)
+        rows.append((source, *counts, share, f"{own:,}", percent(own, tokens), per_token))
     columns = ("source", "records", "failed", "packed", "of records", "tokens", "of tokens", "bytes a token")
     blocks: list[Any] = [Table("Sources", columns, rows)]
     if not tokens:
-        blocks.insert(
-            0, Note("Nothing was kept: no document reached a row. The funnel below says where each one went.")
-        )
-    lead = (
-        "Every record read is a packed document, a drop with its reason or a failure with its reason; nothing is lost."
-    )
+        blocks.insert(0, Note("Nothing was kept: no document is in a row. The funnel below says where each one went."))
+    lead = "Every record read is a packed document, or was dropped or failed for a reason that is counted."
     return Section("overview", "Overview", lead, blocks)
 
 
@@ -99,7 +91,7 @@ def _source_funnel(source: str, sheet: Mapping[str, Any]) -> Group:
     numbers = []
     for step, balance in book.items():
         out, lost = balance.out.documents, balance.taken.documents - balance.out.documents
-        steps.append(Bar(f"{step}: {_STEP_WORDS[step]}", out, f"{out:,}  {percent(out, taken)}", lost))
+        steps.append(Bar(f"{step}: {_STEP_WORDS[step]}", out, f"{out:,}, {percent(out, taken)}", lost))
         numbers.append((step, f"{balance.taken.documents:,}", f"{lost:,}", f"{out:,}", percent(out, taken)))
     label = f"Funnel of source {source}: " + ", ".join(f"{bar.label} {bar.shown}" for bar in steps)
     table = Table(f"Funnel of source {source}", ("step", "in", "out of it", "went on", "of records"), numbers)
@@ -117,11 +109,10 @@ def _other_records(sheet: Mapping[str, Any]) -> Sequence[str]:
 def _reasons(source: str, book: Mapping[str, Balance]) -> Table:
     rows: list[tuple[str, ...]] = []
     for step, balance in book.items():
-        found = [("dropped", *item) for item in balance.dropped.items()]
-        found += [("failed", *item) for item in balance.failed.items()]
-        for kind, reason, tally in sorted(found, key=lambda item: (-item[2].documents, item[1])):
+        found = [*balance.dropped.items(), *((f"failed.{name}", tally) for name, tally in balance.failed.items())]
+        for reason, tally in sorted(found, key=lambda item: (-item[1].documents, item[0])):
             taken = percent(tally.documents, balance.taken.documents)
-            rows.append((reason, f"{step}, {kind}", f"{tally.documents:,}", taken, _measured(tally, STEPS[step])))
+            rows.append((reason, step, f"{tally.documents:,}", taken, _measured(tally, STEPS[step])))
     caption = f"Why documents of source {source} went no further"
     if not rows:
         rows = [("(nothing was dropped, nothing failed)", "", "", "", "")]
@@ -159,7 +150,7 @@ def languages(sheets: Sheets, counted: Mapping[tuple[str, str], Sequence[int]], 
             " Strata of this run are not by language, so tokens of a language are told by its share of the source's "
             "text (≈)."
         )
-    return Section("tokens", "Tokens by source and language", lead, blocks)
+    return Section("tokens", "Tokens and languages", lead, blocks)
 
 
 def _source_languages(
@@ -177,7 +168,7 @@ def _source_languages(
         return Note("No document of this source was kept.")
     about = "" if strata_tell or len(counted) < 2 else "≈ "
     shown = _largest(tokens)
-    bars = [Bar(label, number, f"{about}{round(number):,}  {percent(number, total)}") for label, number in shown]
+    bars = [Bar(label, number, f"{about}{round(number):,}, {percent(number, total)}") for label, number in shown]
     rest = {label for label in tokens if label not in dict(shown)}
     rows = []
     for label, number in shown:
@@ -187,7 +178,7 @@ def _source_languages(
         number = sum(tokens[label] for label in rest)
         documents, own_bytes = (sum(counted.get(label, (0, 0))[index] for label in rest) for index in (0, 1))
         name = f"{len(rest)} others"
-        bars.append(Bar(name, number, f"{about}{round(number):,}  {percent(number, total)}"))
+        bars.append(Bar(name, number, f"{about}{round(number):,}, {percent(number, total)}"))
         rows.append((name, f"{about}{round(number):,}", percent(number, total), f"{documents:,}", size(own_bytes)))
     columns = ("language", "tokens", "of the source", "documents", "text")
     table = Table(f"Tokens of source {source} by language", columns, rows)
@@ -210,9 +201,8 @@ def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], length:
         tokens, padding = tokens_of(sheet), sheet["padding_tokens"]
         packed = balances(sheet)["pack"].out.documents
         cells = tokens + padding
-        bars.append(
-            Bar(source, tokens / cells if cells else 0, percent(tokens, cells), padding / cells if cells else 0)
-        )
+        whole = cells or 1
+        bars.append(Bar(source, tokens / whole, percent(tokens, cells), padding / whole))
         cut, cut_tokens = sheet["cut_documents"], sheet.get("cut_tokens", 0)
         counts = (f"{sheet['rows']:,}", f"{sheet['shards']:,}", size(sheet["shard_bytes"]), percent(tokens, cells))
         aligned = f"{sheet.get('align_tokens', 0):,}"
@@ -228,7 +218,7 @@ def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], length:
         bar_chart(bars, "Fill of rows by source: " + ", ".join(f"{bar.label} {bar.shown}" for bar in bars)),
         table,
     )
-    blocks: list[Any] = [Pair(chart, table)]
+    blocks: list[Any] = [Pair(chart, table, wide=True)]
     if components:
         blocks.append(_components(components, length))
     decoded = sum(sheet.get("round_trip_documents", 0) for sheet in sheets.values())

@@ -12,12 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tokenmill.pipeline.report.histograms import SHARE, Histogram, edges_of, place_of
+from tokenmill.pipeline.report.histograms import NUMBER, SHARE, Histogram, edges_of, place_of
 from tokenmill.pipeline.report.inline_svg import COLOURS, SETTINGS, inline_svg
 
 _WIDTH = 320 / 72
-_BAR = 19 / 72
-_LABEL_CHARACTERS = 26
+_BAR = 34 / 72
+#: Characters that fit into a line, a label and its number together.
+_LINE_CHARACTERS = 47
 _INK, _MUTED, _LINE, _KEPT, _DROP = (COLOURS[name] for name in ("ink", "muted", "line", "kept", "drop"))
 
 
@@ -52,7 +53,7 @@ class BoundLine:
 def bar_chart(bars: Sequence[Bar], label: str) -> str:
     """Bars below each other, each with its label above it and its number in words, as an `svg` element."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(_WIDTH, _BAR * 1.75 * len(bars) + 4 / 72))
+        figure = Figure(figsize=(_WIDTH, _BAR * len(bars) + 2 / 72))
         axes: Axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_axis_off()
         longest = max([*(bar.value + bar.lost for bar in bars), *(bar.target or 0 for bar in bars)], default=0) or 1
@@ -65,33 +66,35 @@ def bar_chart(bars: Sequence[Bar], label: str) -> str:
 
 def _draw_bar(axes: Axes, index: int, bar: Bar, longest: float) -> None:
     text: dict[str, Any] = {"va": "center", "clip_on": False}
-    axes.text(0, index + 0.25, shortened(bar.label), color=_INK, ha="left", **text)
-    axes.text(longest, index + 0.25, bar.shown, color=_MUTED, ha="right", **text)
-    height, middle = 0.34, index + 0.68
+    axes.text(0, index + 0.27, shortened(bar.label, _LINE_CHARACTERS - len(bar.shown)), color=_INK, ha="left", **text)
+    axes.text(longest, index + 0.27, bar.shown, color=_MUTED, ha="right", **text)
+    height, middle = 0.36, index + 0.7
     axes.barh(middle, longest, height, color=_LINE, linewidth=0)
     axes.barh(middle, bar.value, height, color=_KEPT, linewidth=0)
     if bar.lost:
         axes.barh(middle, bar.lost, height, left=bar.value, color=_DROP, linewidth=0)
     if bar.target is not None:
-        axes.plot([bar.target] * 2, [index + 0.45, index + 0.91], color=_INK, linewidth=2, clip_on=False)
+        axes.plot([bar.target] * 2, [index + 0.47, index + 0.93], color=_INK, linewidth=2, clip_on=False)
 
 
-def shortened(label: str) -> str:
+def shortened(label: str, characters: int) -> str:
     """A label that fits, its middle left out."""
-    if len(label) <= _LABEL_CHARACTERS:
+    if len(label) <= characters:
         return label
-    half = (_LABEL_CHARACTERS - 1) // 2
+    half = max(1, (characters - 1) // 2)
     return f"{label[:half]}…{label[-half:]}"
 
 
 def histogram_chart(counted: Histogram, bounds: Sequence[BoundLine], label: str) -> str:
     """Kept and dropped documents by value, counts on a logarithmic scale, as an `svg` element."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(_WIDTH, 128 / 72))
-        axes: Axes = figure.add_axes((0.095, 0.17, 0.885, 0.72))
+        figure = Figure(figsize=(_WIDTH, 132 / 72))
+        axes: Axes = figure.add_axes((0.1, 0.16, 0.88, 0.72))
         first, last = _range(counted, bounds)
         places = np.arange(first, last + 1)
         for counts, colour in ((counted.kept, _KEPT), (counted.dropped, _DROP)):
+            if not counts.any():
+                continue
             here = np.log10(1.0 + counts[first:last])
             axes.stairs(here, places, fill=True, facecolor=(colour, 0.3), edgecolor=colour, linewidth=1.1)
         _draw_bounds(axes, counted.shape, bounds, first, last)
@@ -133,7 +136,7 @@ def _draw_bounds(axes: Axes, shape: str, bounds: Sequence[BoundLine], first: int
 def _scale(axes: Axes, shape: str, first: int, last: int, most: int) -> None:
     axes.set_xlim(first, last)
     axes.set_ylim(0, np.log10(1.0 + max(most, 1)) * 1.06)
-    powers = [0, *(10**power for power in range(len(str(max(most, 1)))))]
+    powers = [10**power for power in range(len(str(max(most, 1))))]
     powers = powers if len(powers) < 6 else powers[:: len(powers) // 4]
     axes.set_yticks([float(np.log10(1.0 + power)) for power in powers], [compact(power) for power in powers])
     ticks = _ticks(shape, first, last)
@@ -152,16 +155,14 @@ def _ticks(shape: str, first: int, last: int) -> list[float]:
     if shape == SHARE:
         step = next(step for step in (0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
         return [round(number * step, 2) for number in range(50) if low <= number * step <= min(high, 1.0) + 1e-9]
-    powers = [10.0**power for power in range(-4, 13) if low <= 10.0**power <= high]
-    if len(powers) < 3:
-        powers = sorted(scale * power for power in [low_power(low), *powers] for scale in (1, 2, 5))
-    powers = powers if len(powers) < 7 else powers[:: len(powers) // 5]
-    return ([0.0] if low == 0 else []) + [tick for tick in powers if low <= tick <= high]
-
-
-def low_power(value: float) -> float:
-    """The greatest power of ten that is not above the value; 1 for 0."""
-    return float(10.0 ** np.floor(np.log10(value))) if value > 0 else 1.0
+    powers = [float(f"1e{power}") for power in range(-4 if shape == NUMBER else 0, 13)]
+    inside = [power for power in powers if low <= power <= high]
+    if len(inside) < 3:
+        inside = [tick for power in powers for tick in (power, 2 * power, 5 * power) if low <= tick <= high]
+    elif len(inside) > 6:
+        inside = inside[:: len(inside) // 5]
+    # a tick of 0 only where the next one leaves it room
+    return [0.0, *inside] if low == 0 and inside and place_of(shape, inside[0]) > (last - first) / 12 else inside
 
 
 def compact(number: float) -> str:

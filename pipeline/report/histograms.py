@@ -1,7 +1,7 @@
 """Exact counts of a signal's values in bins that are the same for every part, so that parts are read once.
 
-A fraction or a score has 100 bins of equal width from 0 to 1. Any other number has a bin for 0 and then ten a decade,
-which for whole numbers are cut between whole numbers.
+A fraction or a score has 100 bins of equal width from 0 to 1, and one for 1 and more. A whole number has a bin each up to
+20, then ten a decade; any other number has forty a decade, and one for what lies below 10^-4.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ I64 = npt.NDArray[np.int64]
 #: Shapes of bins: equal width over 0 … 1; whole numbers; any numbers.
 SHARE, WHOLE, NUMBER = "share", "whole", "number"
 _SHARE_BINS = 100
-_PER_DECADE = 10
 
 
 @dataclass
@@ -71,15 +70,13 @@ def shape_of(signal: str, dtype: pa.DataType) -> str:
 
 @cache
 def edges_of(shape: str) -> F64:
-    """Edges of the bins, rising: bin i holds edges[i] ≤ x < edges[i+1]; the first and the last hold what lies beyond."""
+    """Edges of the bins, rising: bin i holds edges[i] ≤ x < edges[i+1]; the outer ones hold what lies beyond, too."""
     if shape == SHARE:
         return np.arange(_SHARE_BINS + 2) / _SHARE_BINS  # the last bin begins at 1
-    exponents = range(0, 120) if shape == WHOLE else range(-40, 120)
-    # Python's own power, correctly rounded by the C library and rounded further: NumPy's may differ by processor
-    decades = [float(f"{10 ** (exponent / _PER_DECADE):.3g}") for exponent in exponents]
+    # rounded to few digits, so that the last bit of a power, which machines may disagree on, is in no edge
     if shape == WHOLE:
-        decades = [float(number) for number in sorted({round(edge) for edge in decades})]
-    return np.array([0.0, *decades])
+        return np.array([*range(20), *(float(f"{10 ** (tenth / 10):.2g}") for tenth in range(13, 121))], np.float64)
+    return np.array([0.0, *(float(f"{10 ** (fortieth / 40):.3g}") for fortieth in range(-160, 361))])
 
 
 def bins_of(shape: str, values: F64) -> I64:

@@ -1,5 +1,7 @@
-"""Matplotlib's SVG made part of a page: no style attribute (a strict content policy refuses them), no ids, and colours by
-class, so that the page's own style sheet says them, for light and for dark.
+"""Matplotlib's SVG made part of a page: small, without ids, coloured by the page.
+
+A strict content policy refuses style attributes, so what they say becomes attributes of their own, and colours become
+classes, which the page's style sheet gives their value, one for light and one for dark.
 
 Figures are drawn in the stand-in colours of `COLOURS`; each becomes a class "f-NAME" where it fills, "s-NAME" where it
 strokes. Text stays text, in the page's font. Nothing is clipped: what is drawn must lie within the figure.
@@ -21,7 +23,7 @@ SETTINGS = {
     "svg.hashsalt": "tokenmill",  # the same each time
     "text.parse_math": False,  # a "$" in a name is a "$"
     "font.family": ["DejaVu Sans"],  # comes with Matplotlib, so widths are the same on every machine
-    "font.size": 8.5,
+    "font.size": 9.5,
 }
 _NAMES = {colour: name for name, colour in COLOURS.items()}
 _SVG = "{http://www.w3.org/2000/svg}"

@@ -19,8 +19,8 @@ _SIZES = (2, 3, 4, 5, 10, 20, 50, 100, 1000, 10_000, 100_000)
 def duplicates(recipe: Recipe, sheets: Sheets, found: Found, members: Sequence[Sequence[Member]]) -> Section:
     """Clusters by size, what was removed of which kind, and the largest clusters' documents."""
     lead = (
-        "A cluster is a document and all that are like it, exact copies included; one of them stays, and others that were "
-        "not similar enough to it."
+        "A cluster is a document and all that are like it, exact copies included. One of them stays, and so does each "
+        "that is not similar enough to one that stays."
     )
     section = Section("duplicates", "Duplicates", lead)
     if not (recipe.dedup.exact or recipe.dedup.near):
@@ -28,9 +28,7 @@ def duplicates(recipe: Recipe, sheets: Sheets, found: Found, members: Sequence[S
         return section
     section.blocks.append(_removed(sheets))
     if not found.clusters:
-        section.blocks.append(
-            Note("No cluster was found: no document is like another one, or the run keeps no clusters.")
-        )
+        section.blocks.append(Note("No cluster was found: no document is like another one, or the run noted none."))
     else:
         section.blocks.append(_sizes(found.clusters))
     if found.of_earlier_runs:
@@ -105,14 +103,8 @@ def mixture_section(recipe: Recipe, mixture: Mixture | None) -> Section:
         got = (f"{count:,}", f"{count / component.rows:.3f}", f"{component.max_epochs:g}", percent(share, 1))
         section_rows.append((component.name, *available, *got))
     columns = (
-        "component",
-        "tokens available",
-        "rows available",
-        "asked",
-        "rows taken",
-        "epochs",
-        "epochs at most",
-        "share",
+        *("component", "tokens available", "rows available", "asked"),
+        *("rows taken", "epochs", "epochs at most", "share"),
     )
     caption = f"Mixture at {plan.total_rows:,} rows"
     left_out = len(section_rows) - ROWS
@@ -121,9 +113,10 @@ def mixture_section(recipe: Recipe, mixture: Mixture | None) -> Section:
     table = Table(caption, columns, section_rows[:ROWS])
     label = "Share of tokens by component: " + ", ".join(f"{bar.label} {bar.shown}" for bar in bars[:5])
     chart = Chart("Share of tokens (bar) against what is asked (mark)", bar_chart(bars[:24], label), table)
-    section.blocks.append(Pair(chart, table))
-    why = (
-        "that mixture.tokens asks for" if asked_rows is not None else "the most that no component's max_epochs forbids"
+    section.blocks.append(Pair(chart, table, wide=True))
+    why = "that mixture.tokens asks for" if asked_rows is not None else "as many as max_epochs allows"
+    lead = (
+        f"Told of {plan.total_rows:,} rows of {mixture.sequence_length:,} tokens, {why}. The mixture's name is its hash, "
+        f"{mixture.hash}."
     )
-    lead = f"Told of {plan.total_rows:,} rows of {mixture.sequence_length:,} tokens, {why}. The mixture's name is its hash, {mixture.hash}."
     return Section("mixture", "Mixture", lead, section.blocks)

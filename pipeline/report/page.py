@@ -1,18 +1,18 @@
 """The page: sections put into the template, with a policy under which nothing but its own style and script can act.
 
 All that comes from the run is text: the template escapes it, signs that hide or reorder text are shown as escapes, and
-nothing of it is a link, an attribute's name or a script's data. The policy names the style sheet and the script by their
-hashes and forbids everything else, so not even markup that got through would run or ask for anything.
+nothing of it is a link, an attribute's name or a script's data. The policy names the style sheet and the script by
+their hashes and forbids everything else, so not even markup that got through would run or ask for anything.
 """
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tokenmill.pipeline.report.blocks import Section
 from tokenmill.pipeline.seen import visible
@@ -20,7 +20,8 @@ from tokenmill.pipeline.seen import visible
 #: A page is no larger.
 PAGE_BYTES = 8_000_000
 _CELL_CHARACTERS = 300
-_TEXT_CHARACTERS = 560
+_TEXT_CHARACTERS = 600
+_TEXT_LINES = 14
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ def render(page: Page) -> bytes:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "cell": partial(_one_line, limit=_CELL_CHARACTERS),
-        "lines": partial(_lines, limit=_TEXT_CHARACTERS),
-        "whole": partial(_lines, limit=1 << 62),
+        "cell": _one_line,
+        "name": _breakable,
+        "beginning": _beginning,
+        "whole": _lines,
     }
     # ours, from the package, and hashed as they stand in the page
     style, script = (loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))
@@ -68,9 +70,25 @@ def _source_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _one_line(text: str, limit: int) -> str:
-    return visible(text, limit).replace("⏎\n", "⏎")
+def _one_line(text: str) -> str:
+    """A text in one line, shortened."""
+    return visible(text, _CELL_CHARACTERS).replace("⏎\n", "⏎")
 
 
-def _lines(text: str, limit: int) -> str:
-    return visible(text, limit).replace("⏎\n", "\n")
+def _breakable(name: str) -> Markup:
+    """The same of a name, which may go on in another line after each of its parts."""
+    escaped = escape(_one_line(name))
+    return Markup(re.sub(r"([_./])", r"\1<wbr>", escaped))
+
+
+def _lines(text: str, limit: int = 1 << 62) -> str:
+    """A text as it stands, but that what hides in it is seen; a tab only moves what follows, and stays."""
+    shown = "\t".join(visible(piece.replace("\xa0", "␣"), limit) for piece in text.split("\t"))
+    return shown.replace("⏎\n", "\n")
+
+
+def _beginning(text: str) -> str:
+    """The first lines and characters of a text, and how much was left out."""
+    start = "\n".join(text[:_TEXT_CHARACTERS].split("\n")[:_TEXT_LINES])
+    left_out = len(text) - len(start)
+    return _lines(start) + (f" […{left_out:,} characters more]" if left_out else "")

@@ -107,7 +107,7 @@ def _read(shared: _Reading, item: _Of) -> list[Shown]:
     run = shared.run
     if not item.removals:
         _, seen = sample(run, item.source, item.reason, item.count)
-        return [_shown(shared, item.source, item.reason, one, explained(one)) for one in seen]
+        return [_shown(shared, item.source, item.reason, one, _explained(one)) for one in seen]
     found = []
     for removal in item.removals:
         seen_one = seen_at(run, item.source, removal.part, removal.row)
@@ -115,11 +115,16 @@ def _read(shared: _Reading, item: _Of) -> list[Shown]:
     return found
 
 
+def _explained(seen: Seen) -> str:
+    """The signal's value and the bound; its reason alone where there are none."""
+    return explained(seen).removeprefix(f"{seen.reason}: ")
+
+
 def _told(reason: str, removal: Removal) -> str:
     if not removal.keeper:
         return reason
     where = f" of the earlier run {removal.keeper_run}" if removal.keeper_run else ""
-    return f"{reason}: similarity {removal.similarity:.3f} to {removal.keeper}{where}, which was kept"
+    return f"similarity {removal.similarity:.3f} to {removal.keeper}{where}, which was kept"
 
 
 def _shown(shared: _Reading, source: str, reason: str, seen: Seen, why: str) -> Shown:

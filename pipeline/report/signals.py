@@ -1,6 +1,7 @@
 """The section of signals: a histogram of each, kept and dropped documents apart, with the bounds that decide."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from tokenmill.filters.bounds import Bound, Cut
@@ -26,19 +27,14 @@ def signals(run: OpenedRun, histograms: Histograms) -> Section:
         own = {name[1:]: histogram for name, histogram in histograms.items() if name[0] == source.name}
         dropped = _dropped(run, source)
         bounds, by_language = _bounds(run, source), language_bounds(source)
-        titled = [
-            (group, signal, counted, bounds.get((group, signal), {}))
-            for (group, signal), counted in _ordered(source, own)
-        ]
-        if len(titled) <= left:
-            charts = [
-                _chart(source.name, group, signal, counted, limits, dropped, by_language)
-                for group, signal, counted, limits in titled
-            ]
-            left -= len(charts)
-            blocks: list[Any] = [Charts(charts)] if charts else []
+        titled = [(*name, counted, bounds.get(name, {})) for name, counted in _ordered(source, own)]
+        blocks: list[Any] = []
+        if len(titled) > left:
+            blocks.append(_table(source.name, titled, dropped))
         else:
-            blocks = [_table(source.name, titled, dropped)]
+            left -= len(titled)
+            for group, some in groupby(titled, lambda one: one[0]):
+                blocks.append(Charts(group, [_chart(source.name, *one, dropped, by_language) for one in some]))
         groups.append(Group(source.name, blocks or [Note("No signal was measured.")]))
     lead = (
         "Documents by the value of each signal: kept by the filters (blue) and dropped by any of them (orange). Counts "
@@ -104,15 +100,15 @@ def _chart(
     dropped: Mapping[str, int],
     by_language: LanguageBounds,
 ) -> Chart:
-    title = f"{group}.{signal}"
+    name = f"{group}.{signal}"
     lines = [_line(name, bound) for name, bound in limits.items()]
     kept, gone = int(counted.kept.sum()), int(counted.dropped.sum())
     said = "; ".join(line.label for line in lines) or "no bound"
-    label = f"Histogram of {title} in source {source}: {kept:,} documents kept, {gone:,} dropped; {said}"
+    label = f"Histogram of {name} in source {source}: {kept:,} documents kept, {gone:,} dropped; {said}"
     return Chart(
-        title,
+        signal,
         histogram_chart(counted, lines, label),
-        _numbers(f"{title} in source {source}", counted),
+        _numbers(f"{name} in source {source}", counted),
         _notes(group, signal, counted, limits, dropped, by_language),
     )
 
@@ -128,11 +124,10 @@ def _notes(
     notes = []
     for name, bound in limits.items():
         asked = f"{_value(bound):.6g}" + (f", percentile {bound.percentile:g}" if isinstance(bound, Cut) else "")
-        notes.append(f"{name} = {asked}: dropped {dropped.get(name, 0):,}")
+        notes.append(f"{name.removeprefix(f'{group}.')} = {asked} dropped {dropped.get(name, 0):,}")
     for side in ("min", "max"):
-        own = [
-            values[f"{side}_{signal}"] for values in by_language.get(group, {}).values() if f"{side}_{signal}" in values
-        ]
+        name = f"{side}_{signal}"
+        own = [values[name] for values in by_language.get(group, {}).values() if name in values]
         numbers = sorted({value for value in own if value is not None})
         if numbers:
             notes.append(f"{side} is another in {len(own)} languages: {numbers[0]:.6g} … {numbers[-1]:.6g}")
@@ -151,9 +146,9 @@ def _numbers(caption: str, counted: Histogram) -> Table:
         until = "and more" if last else f"under {compact(float(edges[index + 1]))}"
         both = (f"{counted.kept[index]:,}", f"{counted.dropped[index]:,}")
         rows.append((f"{compact(float(edges[index]))} … {until}", *both))
-    return Table(
-        f"Documents by {caption}", ("value", "kept", "dropped"), rows or [("(no document has a value)", "0", "0")]
-    )
+    if not rows:
+        rows = [("(no document has a value)", "0", "0")]
+    return Table(f"Documents by {caption}", ("value", "kept", "dropped"), rows)
 
 
 def _table(

@@ -1,7 +1,7 @@
 """The section of throughput: what the run's logs say of time and memory, beside the bytes its receipts say were read.
 
-Times lie in `logs/`, apart from what the run is made of. A task that was done twice, by an earlier recipe or for another
-version, is there twice; only tasks that this version has are counted.
+Times lie in `logs/`, apart from what the run is made of. A task that was done twice, under an earlier recipe or for
+another version, is there twice; only parts and units that this version has are counted.
 """
 
 import json
@@ -46,7 +46,7 @@ def throughput(storage: Storage, run: OpenedRun, units: OpenedUnits) -> Section:
             told.seconds += seconds
             told.bytes += read.get((step, task), 0)
             told.memory = max(told.memory, entry.get("max_rss_bytes", 0))
-    lead = "Time of one core, from the run's logs; a step that was done again, after a crash or a change, is counted again."
+    lead = "Time of one core, from the run's logs. What was done again, after a crash or a change, is counted again."
     section = Section("throughput", "Throughput", lead)
     if not steps:
         section.blocks.append(Note("The run's folder holds no logs, so nothing is known of its times."))
@@ -57,17 +57,8 @@ def throughput(storage: Storage, run: OpenedRun, units: OpenedUnits) -> Section:
         rate = f"{size(step.bytes / step.seconds)}/s" if step.bytes and step.seconds else "–"
         bars.append(Bar(name, step.seconds, f"{_time(step.seconds)}" + (f", {rate}" if rate != "–" else "")))
         share = f"{100 * step.seconds / total:.1f} %" if total else "–"
-        rows.append(
-            (
-                name,
-                f"{step.tasks:,}",
-                _time(step.seconds),
-                share,
-                size(step.bytes) if step.bytes else "–",
-                rate,
-                size(step.memory),
-            )
-        )
+        taken = size(step.bytes) if step.bytes else "–"
+        rows.append((name, f"{step.tasks:,}", _time(step.seconds), share, taken, rate, size(step.memory)))
     columns = ("step", "tasks", "core time", "of all", "taken in", "a core", "peak memory of a worker")
     table = Table("Core time by step", columns, rows)
     label = "Core time by step: " + ", ".join(f"{bar.label} {bar.shown}" for bar in bars)
@@ -86,8 +77,8 @@ def _entries(storage: Storage) -> Iterator[Mapping[str, Any]]:
                     yield json.loads(line)
                 except ValueError as error:
                     raise ValueError(
-                        f"line {number} of {storage.url(path)} is damaged ({error}): take the line out; only the times on "
-                        "the page depend on it"
+                        f"line {number} of {storage.url(path)} is damaged ({error}): take the line out; only the times "
+                        "on the page depend on it"
                     ) from error
 
 
