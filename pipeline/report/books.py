@@ -21,6 +21,9 @@ from tokenmill.pipeline.report.charts import Bar, bar_chart
 Sheets = Mapping[str, Mapping[str, Any]]
 #: Languages of a source on the page; the others are summed up.
 _LANGUAGES = 20
+#: Bars of a chart; the table beside it has more.
+BARS = 12
+_COMPONENTS = 40
 _STEP_WORDS = {
     "ingest": "documents",
     "select": "kept by filters",
@@ -191,7 +194,7 @@ def _largest(values: Mapping[str, float]) -> list[tuple[str, Any]]:
 
 def _bars_chart(title: str, bars: Sequence[Bar], table: Table) -> Chart:
     label = f"{table.caption}: " + ", ".join(f"{bar.label} {bar.shown}" for bar in bars[:5])
-    return Chart(title, bar_chart(bars, label), table)
+    return Chart(title, bar_chart(bars[:BARS], label), table)
 
 
 def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], length: int) -> Section:
@@ -236,9 +239,9 @@ def _components(components: Mapping[str, Mapping[str, int]], length: int) -> Tab
     shown = sorted(components.items(), key=lambda item: (-item[1]["tokens"], item[0]))
     rows = [
         (name, f"{found['rows']:,}", f"{found['tokens']:,}", percent(found["tokens"], found["rows"] * length))
-        for name, found in shown[:ROWS]
+        for name, found in shown[:_COMPONENTS]
     ]
     caption = "Components: sources by stratum"
-    if len(shown) > ROWS:
-        caption += f"; the {len(shown) - ROWS:,} smallest are left out here"
+    if len(shown) > _COMPONENTS:
+        caption += f"; the {len(shown) - _COMPONENTS:,} smallest are left out here"
     return Table(caption, ("component", "rows", "tokens", "fill"), rows)

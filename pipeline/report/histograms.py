@@ -1,7 +1,7 @@
 """Exact counts of a signal's values in bins that are the same for every part, so that parts are read once.
 
-A fraction or a score has 100 bins of equal width from 0 to 1, and one for 1 and more. A whole number has a bin each up to
-20, then ten a decade; any other number has forty a decade, and one for what lies below 10^-4.
+A fraction or a score has 100 bins of equal width from 0 to 1, and one for 1 and more. A whole number has a bin each up
+to 20, then ten a decade; any other number has forty a decade, and one for what lies below 10^-4.
 """
 
 from dataclasses import dataclass
@@ -95,4 +95,4 @@ def place_of(shape: str, value: float) -> float:
     if value <= edges[0]:
         return 0.0
     at = min(int(np.searchsorted(edges, value, side="right")) - 1, len(edges) - 2)
-    return min(at + (value - edges[at]) / (edges[at + 1] - edges[at]), len(edges) - 1.0)
+    return float(min(at + (value - edges[at]) / (edges[at + 1] - edges[at]), len(edges) - 1.0))

@@ -10,15 +10,15 @@ strokes. Text stays text, in the page's font. Nothing is clipped: what is drawn 
 import io
 import re
 import warnings
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 #: Stand-in colours, by what the page's style sheet calls them.
 COLOURS = {"ink": "#010101", "muted": "#020202", "line": "#030303", "kept": "#040404", "drop": "#050505"}
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "tokenmill",  # the same each time
     "text.parse_math": False,  # a "$" in a name is a "$"
@@ -59,7 +59,7 @@ def inline_svg(figure: Figure, label: str) -> str:
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         # the widths of signs that DejaVu lacks are guessed; the browser has the fonts
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        FigureCanvasSVG(figure).print_svg(sink, metadata=_NO_DATES)
+        figure.savefig(sink, format="svg", metadata=_NO_DATES)
     root = ElementTree.fromstring(sink.getvalue())
     for element in root.iter():
         _tidy(element)

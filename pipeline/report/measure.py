@@ -124,8 +124,11 @@ class Found:
 
     def add_clusters(self, clusters: Sequence[Cluster]) -> None:
         """Take the largest of these in."""
-        order = lambda cluster: (-cluster.documents, cluster.part, cluster.row)  # noqa: E731
-        self.largest = heapq.nsmallest(LARGEST_CLUSTERS, [*self.largest, *clusters], key=order)
+        self.largest = heapq.nsmallest(
+            LARGEST_CLUSTERS,
+            [*self.largest, *clusters],
+            key=lambda cluster: (-cluster.documents, cluster.part, cluster.row),
+        )
 
     def add_removals(self, where: tuple[str, str], removals: Sequence[Removal]) -> None:
         """Take those of the least draw in."""

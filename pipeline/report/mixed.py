@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from tokenmill.manifests.mixture import Mixture, compile_plan
+from tokenmill.manifests.mixture import Mixture, most_rows
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.report.blocks import ROWS, Chart, Members, Note, Pair, Section, Table, percent
-from tokenmill.pipeline.report.books import Sheets, balances
+from tokenmill.pipeline.report.books import BARS, Sheets, balances
 from tokenmill.pipeline.report.charts import Bar, bar_chart
 from tokenmill.pipeline.report.measure import Found
 from tokenmill.pipeline.report.samples import Member
@@ -88,8 +88,8 @@ def mixture_section(recipe: Recipe, mixture: Mixture | None) -> Section:
         section.blocks.append(Note("There is no mixture: nothing was kept for training."))
         return section
     asked_rows = None if recipe.mixture.tokens is None else -(-recipe.mixture.tokens // mixture.sequence_length)
-    plan = compile_plan(mixture, asked_rows)
-    counts = mixture.counts(plan.total_rows)
+    total = most_rows(mixture) if asked_rows is None else asked_rows
+    counts = mixture.counts(total)
     tokens = [
         count * component.tokens / component.rows for count, component in zip(counts, mixture.components, strict=True)
     ]
@@ -106,17 +106,17 @@ def mixture_section(recipe: Recipe, mixture: Mixture | None) -> Section:
         *("component", "tokens available", "rows available", "asked"),
         *("rows taken", "epochs", "epochs at most", "share"),
     )
-    caption = f"Mixture at {plan.total_rows:,} rows"
+    caption = f"Mixture at {total:,} rows"
     left_out = len(section_rows) - ROWS
     if left_out > 0:
         caption += f"; the {left_out:,} of least weight are left out here"
     table = Table(caption, columns, section_rows[:ROWS])
     label = "Share of tokens by component: " + ", ".join(f"{bar.label} {bar.shown}" for bar in bars[:5])
-    chart = Chart("Share of tokens (bar) against what is asked (mark)", bar_chart(bars[:24], label), table)
+    chart = Chart("Share of tokens (bar) against what is asked (mark)", bar_chart(bars[:BARS], label), table)
     section.blocks.append(Pair(chart, table, wide=True))
     why = "that mixture.tokens asks for" if asked_rows is not None else "as many as max_epochs allows"
     lead = (
-        f"Told of {plan.total_rows:,} rows of {mixture.sequence_length:,} tokens, {why}. The mixture's name is its hash, "
+        f"Told of {total:,} rows of {mixture.sequence_length:,} tokens, {why}. The mixture is named by its hash, "
         f"{mixture.hash}."
     )
     return Section("mixture", "Mixture", lead, section.blocks)

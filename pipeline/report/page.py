@@ -77,7 +77,7 @@ def _one_line(text: str) -> str:
 
 def _breakable(name: str) -> Markup:
     """The same of a name, which may go on in another line after each of its parts."""
-    escaped = escape(_one_line(name))
+    escaped = str(escape(_one_line(name)))  # of Markup, `re` would escape what it puts in
     return Markup(re.sub(r"([_./])", r"\1<wbr>", escaped))
 
 

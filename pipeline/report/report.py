@@ -104,9 +104,9 @@ def _documents(shown: list[Shown], counts: Mapping[tuple[str, str], int | None],
         reasons[reason] = reasons.get(reason, 0) + count
     order = sorted(reasons, key=lambda reason: (reason != "kept", -reasons[reason], reason))
     lead = (
-        f"{len(shown):,} documents, drawn by hash: some that were kept, and some of every reason. “kept” is what all filters "
-        "kept, before deduplication. A text is shown as the rule that decided read it, its beginning alone; what hides in "
-        "it is an escape, and ␣ is a no-break space."
+        f"{len(shown):,} documents, drawn by hash: some that were kept, and some of every reason. “kept” is what all "
+        "filters kept, before deduplication. A text is shown as the rule that decided read it, its beginning alone; "
+        "what hides in it is an escape, and ␣ is a no-break space."
     )
     names = [(reason, f"{reason} ({reasons[reason]:,})") for reason in order]
     return Section("documents", "Documents", lead, [Documents(shown, sources, names)])

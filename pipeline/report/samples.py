@@ -185,8 +185,8 @@ def cluster_members(
 
 def _some(cluster: Cluster, rows: Sequence[tuple[str, int, str]]) -> Iterator[tuple[str, int, str]]:
     """The cluster's first document, then others in order of identity."""
-    is_first = lambda row: row[:2] == (cluster.part, cluster.row)  # noqa: E731
-    yield from sorted(rows, key=lambda row: (not is_first(row), row))[:OF_A_CLUSTER]
+    first = (cluster.part, cluster.row)
+    yield from sorted(rows, key=lambda row: (row[:2] != first, row))[:OF_A_CLUSTER]
 
 
 def members_in(shared: tuple[Storage, Mapping[tuple[str, int], int]], unit: Unit) -> list[tuple[int, str, int, str]]:

@@ -133,8 +133,6 @@ def _notes(
             notes.append(f"{side} is another in {len(own)} languages: {numbers[0]:.6g} … {numbers[-1]:.6g}")
     if not limits and not notes:
         notes.append("no bound")
-    if counted.missing:
-        notes.append(f"{counted.missing:,} without a value")
     return notes
 
 
@@ -146,8 +144,7 @@ def _numbers(caption: str, counted: Histogram) -> Table:
         until = "and more" if last else f"under {compact(float(edges[index + 1]))}"
         both = (f"{counted.kept[index]:,}", f"{counted.dropped[index]:,}")
         rows.append((f"{compact(float(edges[index]))} … {until}", *both))
-    if not rows:
-        rows = [("(no document has a value)", "0", "0")]
+    rows.append(("no value", f"{counted.missing:,} documents", ""))
     return Table(f"Documents by {caption}", ("value", "kept", "dropped"), rows)
 
 
