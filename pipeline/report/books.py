@@ -17,6 +17,7 @@ from tokenmill.pipeline.report.blocks import (
     size,
 )
 from tokenmill.pipeline.report.charts import Bar, bar_chart
+from tokenmill.pipeline.report.measure import UNTOLD
 
 Sheets = Mapping[str, Mapping[str, Any]]
 #: Languages of a source on the page; the others are summed up.
@@ -115,14 +116,14 @@ def _reasons(source: str, book: Mapping[str, Balance]) -> Table:
         found = [*balance.dropped.items(), *((f"failed.{name}", tally) for name, tally in balance.failed.items())]
         for reason, tally in sorted(found, key=lambda item: (-item[1].documents, item[0])):
             taken = percent(tally.documents, balance.taken.documents)
-            rows.append((reason, step, f"{tally.documents:,}", taken, _measured(tally, STEPS[step])))
+            rows.append((reason, f"{tally.documents:,}", taken, _measured(tally, STEPS[step]), step))
     caption = f"Why documents of source {source} went no further"
     if not rows:
         rows = [("(nothing was dropped, nothing failed)", "", "", "", "")]
     left_out = len(rows) - ROWS
     if left_out > 0:
         caption += f"; {left_out:,} rarer reasons are left out here, `tokenmill audit` has them"
-    return Table(caption, ("reason", "step", "documents", "of the step", "size"), rows[:ROWS], texts=2)
+    return Table(caption, ("reason", "documents", "of the step", "size", "step"), rows[:ROWS])
 
 
 def _measured(tally: Tally, measure: str) -> str:
@@ -163,7 +164,8 @@ def _source_languages(
     if strata_tell:
         tokens: dict[str, float] = {}
         for stratum, number in sheet["tokens"].items():
-            label = stratum.split("/")[1] if "/" in stratum else "und"
+            label = stratum.split("/")[1] if "/" in stratum else UNTOLD
+            label = UNTOLD if label == "und" else label
             tokens[label] = tokens.get(label, 0) + number
     else:
         tokens = {label: total * values[1] / text_bytes if text_bytes else 0 for label, values in counted.items()}
@@ -175,7 +177,7 @@ def _source_languages(
     rest = {label for label in tokens if label not in dict(shown)}
     rows = []
     for label, number in shown:
-        documents, own_bytes = counted.get("not told" if label == "und" else label, (0, 0))
+        documents, own_bytes = counted.get(label, (0, 0))
         rows.append((label, f"{about}{round(number):,}", percent(number, total), f"{documents:,}", size(own_bytes)))
     if rest:
         number = sum(tokens[label] for label in rest)

@@ -22,6 +22,8 @@ PAGE_BYTES = 8_000_000
 _CELL_CHARACTERS = 300
 _TEXT_CHARACTERS = 600
 _TEXT_LINES = 14
+#: A sign that hides may take ten characters as an escape; so many times its length a text may become.
+_GROWTH = 1.5
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,13 @@ def _source_hash(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """A text in one line, shortened."""
-    return visible(text, _CELL_CHARACTERS).replace("⏎\n", "⏎")
+    return _cut(visible(text, _CELL_CHARACTERS).replace("⏎\n", "⏎"), _CELL_CHARACTERS)
+
+
+def _cut(shown: str, characters: int) -> str:
+    """What is shown of so many characters, cut where escapes have made it far longer."""
+    most = int(characters * _GROWTH)
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 def _breakable(name: str) -> Markup:
@@ -91,4 +99,4 @@ def _beginning(text: str) -> str:
     """The first lines and characters of a text, and how much was left out."""
     start = "\n".join(text[:_TEXT_CHARACTERS].split("\n")[:_TEXT_LINES])
     left_out = len(text) - len(start)
-    return _lines(start) + (f" […{left_out:,} characters more]" if left_out else "")
+    return _cut(_lines(start), _TEXT_CHARACTERS) + (f" […{left_out:,} characters more]" if left_out else "")

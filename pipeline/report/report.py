@@ -38,7 +38,7 @@ def report(storage: Storage, published: Published, opening: Opening) -> bytes:
     run = open_run(storage, published)
     recipe = run.recipe_file.recipe
     units = open_units(storage, published, recipe)
-    sheets = published.value["balance"]
+    sheets = {source: published.value["balance"][source] for source in published.value["sources"]}
     mixture = read_mixture(storage, published.value["mixture"])
     with _opened_once(opening) as once:
         found = measure_run(storage, units, once)

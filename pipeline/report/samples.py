@@ -23,7 +23,7 @@ from tokenmill.pipeline.tables import read_table
 from tokenmill.pipeline.units import Unit
 
 #: Documents on the page at most, and of one reason of one source.
-DOCUMENTS = 600
+DOCUMENTS = 480
 OF_A_REASON = 6
 #: Documents of a cluster that are shown, its first one included.
 OF_A_CLUSTER = 4

@@ -15,7 +15,7 @@ from tokenmill.pipeline.report.histograms import Histogram, edges_of
 from tokenmill.pipeline.steps.select import settled_bounds
 
 #: Histograms on the page; sources that come later have a table instead.
-CHARTS = 240
+CHARTS = 200
 
 Histograms = Mapping[tuple[str, str, str], Histogram]
 
