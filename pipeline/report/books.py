@@ -208,10 +208,10 @@ def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], length:
         cells = tokens + padding
         whole = cells or 1
         bars.append(Bar(source, tokens / whole, percent(tokens, cells), padding / whole))
-        cut, cut_tokens = sheet["cut_documents"], sheet.get("cut_tokens", 0)
+        cut, cut_tokens = sheet["cut_documents"], sheet.get("cut_tokens")  # not there in older runs
         counts = (f"{sheet['rows']:,}", f"{sheet['shards']:,}", size(sheet["shard_bytes"]), percent(tokens, cells))
         aligned = f"{sheet.get('align_tokens', 0):,}"
-        cuts = (f"{cut:,}", percent(cut, packed), percent(cut_tokens, tokens))
+        cuts = (f"{cut:,}", percent(cut, packed), "–" if cut_tokens is None else percent(cut_tokens, tokens))
         rows.append((source, *counts, f"{padding:,}", aligned, *cuts))
     columns = (
         *("source", "rows", "shards", "on disk", "fill", "padding", "to align"),
