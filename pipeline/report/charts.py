@@ -3,6 +3,7 @@
 A chart is 320 units wide whatever it shows, so its letters are as large on a phone as on a screen.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tokenmill.pipeline.report.histograms import NUMBER, SHARE, Histogram, edges_of, place_of
+from tokenmill.pipeline.report.histograms import NUMBER, SHARE, WHOLE, Histogram, edges_of, place_of
 from tokenmill.pipeline.report.inline_svg import COLOURS, SETTINGS, inline_svg
 
 _WIDTH = 320 / 72
@@ -106,7 +107,7 @@ def histogram_chart(counted: Histogram, bounds: Sequence[BoundLine], label: str)
 def _range(counted: Histogram, bounds: Sequence[BoundLine]) -> tuple[int, int]:
     """First bin drawn and the one after the last: all with documents, and every bound with some room."""
     filled = np.flatnonzero(counted.kept + counted.dropped)
-    ends = [place_of(counted.shape, bound.value) for bound in bounds]
+    ends = [_border(counted.shape, bound) for bound in bounds]
     low = min([int(filled[0]) if len(filled) else 0, *map(int, ends)])
     high = max([int(filled[-1]) + 1 if len(filled) else 1, *(int(end) + 2 for end in ends)])
     if counted.shape == SHARE:
@@ -115,9 +116,15 @@ def _range(counted: Histogram, bounds: Sequence[BoundLine]) -> tuple[int, int]:
     return max(0, low - 1), min(high + 1, len(counted.kept))
 
 
+def _border(shape: str, bound: BoundLine) -> float:
+    """Where what a bound drops begins: of whole numbers, the greatest that it keeps is before that."""
+    after = shape == WHOLE and not bound.is_min
+    return place_of(shape, math.floor(bound.value) + 1.0 if after else bound.value)
+
+
 def _draw_bounds(axes: Axes, shape: str, bounds: Sequence[BoundLine], first: int, last: int) -> None:
     for bound in bounds:
-        place = place_of(shape, bound.value)
+        place = _border(shape, bound)
         side = (first, place) if bound.is_min else (place, last)
         axes.axvspan(*side, facecolor=(_MUTED, 0.15), linewidth=0)
         axes.axvline(place, color=_INK, linewidth=1.2, dashes=(3, 2))

@@ -53,6 +53,7 @@ def render(page: Page) -> bytes:
         "cell": _one_line,
         "name": _breakable,
         "beginning": _beginning,
+        "left_out": _left_out,
         "whole": _lines,
     }
     # ours, from the package, and hashed as they stand in the page
@@ -95,8 +96,15 @@ def _lines(text: str, limit: int = 1 << 62) -> str:
     return shown.replace("⏎\n", "\n")
 
 
+def _start(text: str) -> str:
+    return "\n".join(text[:_TEXT_CHARACTERS].split("\n")[:_TEXT_LINES])
+
+
 def _beginning(text: str) -> str:
-    """The first lines and characters of a text, and how much was left out."""
-    start = "\n".join(text[:_TEXT_CHARACTERS].split("\n")[:_TEXT_LINES])
-    left_out = len(text) - len(start)
-    return _cut(_lines(start), _TEXT_CHARACTERS) + (f" […{left_out:,} characters more]" if left_out else "")
+    """The first lines and characters of a text."""
+    return _cut(_lines(_start(text)), _TEXT_CHARACTERS)
+
+
+def _left_out(text: str) -> int:
+    """How many characters come after its beginning."""
+    return len(text) - len(_start(text))

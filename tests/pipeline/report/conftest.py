@@ -48,6 +48,7 @@ sources:
     reader: jsonl
     paths: ["{folder}/notes/*.jsonl"]
     root: "{folder}/notes"
+    columns: {url: url}
     language: {}
     filters:
       - gopher_quality: {min_words: {percentile: 20}, min_stop_words: null, max_mean_word_length: null}

@@ -73,7 +73,9 @@ def test_nothing_of_the_run_is_more_than_text(opened: Opened):
         "<script>window.hacked = 1</script>",
         "</pre></article></main><script>",
         "<img src=x onerror=window.hacked=1>.jsonl at",  # the raw file's name
-        "javascript:window.hacked=1",
+        "javascript:window.hacked=1\n",  # a URL
+        'http://a.example/"onmouseover="window.hacked=1',
+        r"http://a.example/\u202egnp.exe",
         "{{ 7 * 7 }} {% raw %} ${7*7} $x_1$ &lt;b&gt;",
         "output: unused # </pre><script>",
         r"\u202egnp.exe\u202c \u2066isolated\u2069 \u200bzero\u2060width",

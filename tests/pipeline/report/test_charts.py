@@ -89,6 +89,16 @@ def test_bounds_are_drawn_with_the_side_that_they_drop():
     ]
 
 
+def test_the_greatest_whole_number_that_a_bound_keeps_is_on_the_kept_side():
+    svg = histogram_chart(counted(WHOLE, [0, 0, 3, 9]), [BoundLine(False, 3, "max 3")], "x")
+    ((line, _),) = places(svg, "s-ink")
+    first, last = places(svg, "f-muted")[0]
+    left, right = places(svg, "s-line")[0]
+    assert (first, last) == (line, right)
+    # bins of 0 … 10 are drawn, and those dropped begin with 4
+    assert (line - left) / (right - left) == pytest.approx(4 / 11, abs=0.01)
+
+
 def test_only_kept_documents_draw_no_dropped_ones():
     found = Histogram.empty(WHOLE)
     found.count(np.array([1.0, 2.0]), np.array([True, True]))

@@ -1,9 +1,13 @@
 """`tokenmill report`: one page of a run, the same each time; runs that lack things; what was edited."""
 
 import json
+import pickle
 import re
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +15,14 @@ import pytest
 from tests.pipeline.corpus import prose, write_corpus, write_recipe, write_texts
 from tests.pipeline.report.pages import page_of
 from tests.pipeline.runs import newest, run_inline, tokenmill
+from tokenmill.pipeline import scan
+from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.report import needed
 from tokenmill.pipeline.report.blocks import Chart, Charts, Documents, Section, Table
 from tokenmill.pipeline.report.charts import BoundLine, histogram_chart
 from tokenmill.pipeline.report.histograms import SHARE, Histogram
 from tokenmill.pipeline.report.page import PAGE_BYTES, Page, render
+from tokenmill.pipeline.report.report import report
 from tokenmill.pipeline.report.samples import DOCUMENTS, Shown
 from tokenmill.pipeline.report.signals import CHARTS, _numbers
 from tokenmill.pipeline.sheet import published_or_error
@@ -31,6 +38,28 @@ def page(corpus_run: Path) -> str:
 def copied(corpus_run: Path, tmp_path: Path) -> Path:
     shutil.copytree(corpus_run, tmp_path / "out")
     return tmp_path / "out"
+
+
+class Pickling:
+    """An executor whose tasks and results go through pickle, as to workers elsewhere."""
+
+    def map(self, function: Any, shared: Any, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        for index, item in enumerate(items):
+            there, with_shared, of_item = pickle.loads(pickle.dumps((function, shared, item)))
+            yield index, pickle.loads(pickle.dumps(there(with_shared, of_item)))
+
+
+def test_workers_find_the_same_and_are_started_once(corpus_run: Path, page: str, monkeypatch: pytest.MonkeyPatch):
+    opened = []
+
+    @contextmanager
+    def opening() -> Iterator[tuple[Pickling, Quiet]]:
+        opened.append(True)
+        yield Pickling(), Quiet()
+
+    monkeypatch.setattr(scan, "PATIENCE_S", 0)
+    assert report(Storage(str(corpus_run)), newest(corpus_run), opening).decode() == page
+    assert opened == [True]
 
 
 def cells(page: str, caption: str) -> list[list[str]]:
@@ -209,8 +238,8 @@ def test_a_text_is_cut_by_lines_and_by_characters():
     section = Section("documents", "Documents", "", [Documents([document(text) for text in texts], [], [])])
     page = render(Page("x", "manifests/x", [], [section])).decode()
     lines, characters = re.findall(r'<pre dir="auto">(.*?)</pre>', page, re.DOTALL)
-    assert lines == "\n".join("x" * 14) + " […172 characters more]"
-    assert characters == "y" * 600 + " […4,400 characters more]"
+    assert (lines, characters) == ("\n".join("x" * 14), "y" * 600)
+    assert re.findall(r"and ([\d,]+) characters more", page) == ["172", "4,400"]
 
 
 @pytest.mark.parametrize("sign", ["\U000e0001", '"', "\x00"])
