@@ -161,7 +161,15 @@ def tune(folder: str, settings: tuple[str, ...], as_json: bool) -> None:
 
 @click.command(short_help="One page to look at: funnel, signals with their bounds, duplicates, mixture, documents.")
 @click.argument("folder", metavar="RUN")
-@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="Page to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    default="report.html",
+    show_default=True,
+    metavar="FILE",
+    help="Page to write; a path or a URL.",
+)
 @executor_options
 def report(folder: str, output: str, executor: str, address: str | None, cpus: int | None, quiet: bool) -> None:
     """Write the newest version of the run in folder RUN as one HTML page that opens from disk.
@@ -173,12 +181,14 @@ def report(folder: str, output: str, executor: str, address: str | None, cpus: i
     from tokenmill.pipeline.scan import opening
     from tokenmill.pipeline.sheet import published_or_error
 
+    place, slash, name = output.rpartition("/")
+    if not name:
+        raise click.ClickException(f"-o {output} names a folder: name the page to write, such as {output}report.html")
     check_installed()
     from tokenmill.pipeline.report.report import report as page_of
 
     storage = Storage(folder)
     data = page_of(storage, published_or_error(storage), opening(executor, address, cpus, quiet))
-    place, slash, name = output.rpartition("/")
     target = Storage(place or ("/" if slash else "."))
     target.write(name, data)
     target.forget_drafts()

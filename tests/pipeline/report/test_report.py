@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.pipeline.corpus import prose, write_corpus, write_recipe, write_texts
 from tests.pipeline.report.pages import page_of
 from tests.pipeline.runs import newest, run_inline, tokenmill
 from tokenmill.pipeline import scan
+from tokenmill.pipeline.cli import cli
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.report import needed
 from tokenmill.pipeline.report.blocks import Chart, Charts, Documents, Section, Table
@@ -183,6 +185,9 @@ def test_the_command_and_what_it_says(corpus_run: Path, page: str, tmp_path: Pat
     assert said == f"{output}: {output.stat().st_size:,} bytes\n"
     assert output.read_text() == page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html"]
+    asked = CliRunner().invoke(cli, ["report", str(corpus_run), "-o", f"{tmp_path}/new/"])
+    assert f"-o {tmp_path}/new/ names a folder" in asked.output
+    assert "is a directory" in CliRunner().invoke(cli, ["report", str(corpus_run), "-o", str(tmp_path)]).output
 
 
 def test_a_run_that_is_not_published_says_what_there_is(copied: Path):
