@@ -112,6 +112,6 @@ def chromium() -> Iterator[Browser]:
     if found is None:
         pytest.skip("no `chromium` on PATH to look at the page with: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
