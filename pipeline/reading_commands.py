@@ -197,6 +197,42 @@ def tune(folder: str, settings: tuple[str, ...], as_json: bool) -> None:
         console.print(tuning.outcome_table(source, outcome))
 
 
+@click.command(short_help="One page to look at: funnel, signals with their bounds, duplicates, mixture, documents.")
+@click.argument("folder", metavar="RUN")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    default="report.html",
+    show_default=True,
+    metavar="FILE",
+    help="Page to write; a path or a URL.",
+)
+@executor_options
+def report(folder: str, output: str, executor: str, address: str | None, cpus: int | None, quiet: bool) -> None:
+    """Write the newest version of the run in folder RUN as one HTML page that opens from disk.
+
+    It holds all that it shows and asks for nothing. What is read of every part are its signals and decisions, by the
+    executor where that takes longer than 2 s; of texts only the documents that are shown. Needs the `report` extra.
+    """
+    from tokenmill.pipeline.report.needed import check_installed
+    from tokenmill.pipeline.scan import opening
+    from tokenmill.pipeline.sheet import published_or_error
+
+    place, slash, name = output.rpartition("/")
+    if not name:
+        raise click.ClickException(f"-o {output} names a folder: name the page to write, such as {output}report.html")
+    check_installed()
+    from tokenmill.pipeline.report.report import report as page_of
+
+    storage = Storage(folder)
+    data = page_of(storage, published_or_error(storage), opening(executor, address, cpus, quiet))
+    target = Storage(place or ("/" if slash else "."))
+    target.write(name, data)
+    target.forget_drafts()
+    click.echo(f"{output}: {len(data):,} bytes")
+
+
 @click.command(short_help="Find any changed, missing or foreign file of a run.")
 @click.argument("folder", metavar="RUN")
 @click.option("--quick", is_flag=True, help="Check sizes, manifests and footers, read no data.")

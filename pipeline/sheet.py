@@ -22,9 +22,10 @@ def published_or_error(storage: Storage) -> Published:
     """The newest version of a run. Raises ValueError saying what to do where there is none."""
     published = latest(storage)
     if published is None:
+        so_far = ", ".join(f"{step} {tasks:,}" for step, tasks in status_of(storage)["steps"].items())
         raise ValueError(
-            f"{storage.root!r} holds no published run; `tokenmill status {storage.root}` says how far it is, "
-            "`tokenmill run RECIPE` goes on with it"
+            f"{storage.root!r} holds no published run{f', only finished tasks ({so_far})' if so_far else ''}; "
+            f"`tokenmill status {storage.root}` says how far it is, `tokenmill run RECIPE` goes on with it"
         )
     return published
 

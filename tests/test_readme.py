@@ -75,6 +75,12 @@ def test_export(place: Path):
     assert "4,096 rows" in said
 
 
+def test_the_page(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill report" in text)
+    assert run(place, "bash", "-euc", shell).startswith("out/report.html: ")
+    assert "<h1>demo</h1>" in (place / "out" / "report.html").read_text()
+
+
 def test_tokenizers(place: Path):
     shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenizer train" in text)
     said = run(place, "bash", "-euc", shell)
