@@ -10,7 +10,7 @@ import tokenmill
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
-from tokenmill.pipeline.reading_commands import audit, sample, status, tune, verify, why
+from tokenmill.pipeline.reading_commands import audit, sample, status, trace, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tokenizer_command import tokenizer
@@ -29,6 +29,7 @@ Your own data:
     tokenmill audit out           what is in it, what was dropped, and why
     tokenmill sample out          documents that a bound dropped, with the signal's value
     tokenmill tune out            what a changed bound would keep and drop
+    tokenmill trace out --row 0   the documents in a row that a trainer sees
     tokenmill verify out          every byte is what the manifest says
     tokenmill export out          the files that another trainer reads
 In the trainer:
@@ -39,7 +40,7 @@ In the trainer:
 @click.group(
     context_settings=_CONTEXT,
     help=_HELP,
-    commands=[audit, classifier, export, sample, status, tokenizer, tune, verify, why],
+    commands=[audit, classifier, export, sample, status, tokenizer, trace, tune, verify, why],
 )
 @click.version_option(tokenmill.__version__)
 def cli() -> None:

@@ -1,14 +1,16 @@
-"""What a unit's shards hold, counted anew: the proof of what *pack* booked and noted.
+"""What a unit's shards hold: whose tokens lie where, and all of it counted anew, the proof of what *pack* booked.
 
-Text is not read for it: that so many bytes went into these tokens stays the word of the task, and so does what a
+Text is not read for that: that so many bytes went into these tokens stays the word of the task, and so does what a
 takedown kept out.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tokenmill.manifests.audit import shards_of
 from tokenmill.manifests.balance import Balance, Tally, sum_tallies
@@ -23,14 +25,50 @@ _PIECES = ("document_parts", "document_rows", "document_starts", "document_lengt
 _COUNTED = ("rows", "tokens", "documents")
 
 
-def read_batches(storage: Storage, output: Output) -> Iterator[pa.RecordBatch]:
-    """Record batches of a shard, each checked before it is decoded."""
+def read_batches(storage: Storage, output: Output, only: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+    """Record batches of a shard (`only` some, by their number in it), each checked before it is decoded."""
     detail: Mapping[str, Any] = output.detail
     schema = read_schema(storage.read_range(output.path, 0, detail["schema_bytes"]))
-    for index, digest in enumerate(detail["batch_hashes"]):
+    hashes = detail["batch_hashes"]
+    for index in range(len(hashes)) if only is None else only:
         data = storage.read_range(output.path, detail["batch_offsets"][index], detail["batch_lengths"][index])
-        check_batch(data, bytes.fromhex(digest), shard=output.path, batch=index)
+        check_batch(data, bytes.fromhex(hashes[index]), shard=storage.url(output.path), batch=index)
         yield decode_batch(data, schema)
+
+
+class PackedPieces(NamedTuple):
+    """The pieces of documents in one record batch of a shard, one after another.
+
+    Attributes:
+        parts: keys of the parts that `part` indexes.
+        part: the document's part.
+        document: its row there.
+        start: the piece's first token within the document.
+        tokens: of the piece.
+        row: that it is packed in, counted through the shard.
+    """
+
+    parts: tuple[str, ...]
+    part: npt.NDArray[np.int32]
+    document: npt.NDArray[np.int32]
+    start: npt.NDArray[np.int32]
+    tokens: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int64]
+
+
+def packed_pieces(storage: Storage, shard: Output) -> Iterator[PackedPieces]:
+    """Whose tokens lie where in a shard, a record batch at a time."""
+    first_row = 0
+    for batch in read_batches(storage, shard):
+        part, document, start, tokens = (batch.column(name).flatten().to_numpy() for name in _PIECES)
+        row = np.repeat(np.arange(batch.num_rows), pc.list_value_length(batch.column(_PIECES[0])).to_numpy())
+        yield PackedPieces(SequenceFormat.of(batch.schema).parts, part, document, start, tokens, first_row + row)
+        first_row += batch.num_rows
+
+
+def shards_in(packed: Receipt, stratum: str) -> list[Output]:
+    """Shards of one stratum that a task of *pack* wrote."""
+    return [output for output in packed.outputs if output.name == f"sequences/{stratum}"]
 
 
 def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]]:

@@ -127,6 +127,42 @@ def why(
         click.echo("\n\n".join(map(fates.told, found)))
 
 
+@click.command(short_help="The documents in a row that a trainer sees, and where each is from.")
+@click.argument("folder", metavar="RUN")
+@click.option("--row", "rows", metavar="K", type=int, multiple=True, required=True, help="Global row; may be repeated.")
+@click.option("--mixture", metavar="PATH", help="Of an earlier version.  [default: the newest version's]")
+@click.option("--total-rows", type=int, metavar="N", help="As open_mixture was given.  [default: all that is allowed]")
+@click.option("--window-bytes", type=int, metavar="N", help="As open_mixture was given.")
+@click.option("--text", "with_text", is_flag=True, help="Show each piece's tokens, decoded.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def trace(
+    folder: str,
+    rows: tuple[int, ...],
+    mixture: str | None,
+    total_rows: int | None,
+    window_bytes: int | None,
+    with_text: bool,
+    as_json: bool,
+) -> None:
+    """Where global row K of the run in folder RUN comes from: a batch's `rows` names those of each.
+
+    Its component, epoch, shard and record batch; each document in it with its URL or path, raw file and offset, which
+    of its tokens these are, what the filters measured and decided, how often it was seen, and whether it was taken
+    down since.
+    """
+    from tokenmill.pipeline import trace as tracing
+    from tokenmill.pipeline import traced
+
+    opened = tracing.open_trace(folder, mixture, total_rows=total_rows, window_bytes=window_bytes, with_text=with_text)
+    found = tracing.trace(opened, rows)
+    if as_json:
+        plan = opened.mixture.order.plan
+        value = {"mixture": plan.mixture.path, "plan": plan.hash, "rows": [traced.as_json(row) for row in found]}
+        click.echo(json.dumps(value, indent=2))
+    else:
+        click.echo("\n\n".join(map(traced.told, found)))
+
+
 @click.command(short_help="What a changed bound would keep and drop; reads no text.")
 @click.argument("folder", metavar="RUN")
 @click.option(

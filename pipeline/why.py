@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from tokenmill.filters.urls import url_key
 from tokenmill.manifests.receipts import Output, Receipt
-from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline.copies import stratum_with_copies
 from tokenmill.pipeline.look import seen_at
 from tokenmill.pipeline.opened import OpenedRun
 from tokenmill.pipeline.opened_units import OpenedUnits
+from tokenmill.pipeline.packed import packed_pieces, shards_in
 from tokenmill.pipeline.removals import host_of, rows_near
 from tokenmill.pipeline.scan import Opening, scan_soon
 from tokenmill.pipeline.seen import Seen, explained, visible
@@ -28,7 +28,6 @@ from tokenmill.pipeline.tables import open_groups, read_table
 
 IDENTITY = re.compile(r"(?P<part>[0-9a-f]{16}):(?P<row>\d+)")
 _PIECES_SHOWN = 8
-_PIECES = ["document_parts", "document_rows", "document_starts", "document_lengths"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int
         stratum = stratum_with_copies(stratum, cluster, run.recipe_file.recipe.strata.copies_bounds)
         if removal is None and takedown is None:
             left_out = _left_out(run.storage, units.packed[name], part, row)
-            shards = [output for output in units.packed[name].outputs if output.name == f"sequences/{stratum}"]
+            shards = shards_in(units.packed[name], stratum)
             found = [piece for shard in shards for piece in _pieces(run.storage, shard, part, row)]
             pieces = tuple(sorted(found, key=lambda piece: piece["start"]))
     if removal is not None and removal.get("keeper_run") is None:
@@ -199,24 +198,11 @@ def _place(place: Mapping[str, Any]) -> str:
 
 
 def _pieces(storage: Storage, shard: Output, part: str, row: int) -> Iterator[dict[str, Any]]:
-    """Where in a shard the document's tokens lie; the tokens themselves are not read."""
-    with storage.open(shard.path) as file:
-        schema = pa.ipc.open_file(pa.PythonFile(file)).schema
-        columns = [schema.get_field_index(name) for name in _PIECES]
-        options = pa.ipc.IpcReadOptions(included_fields=columns, use_threads=False)
-        reader = pa.ipc.open_file(pa.PythonFile(file), options=options)
-        parts = SequenceFormat.of(schema).parts
-        first_row = 0
-        for index in range(reader.num_record_batches):
-            batch = reader.get_batch(index)
-            part_of, row_of, start, length = (batch.column(name).flatten().to_numpy() for name in _PIECES)
-            packed = (
-                np.searchsorted(batch.column("document_rows").offsets.to_numpy(), np.arange(len(row_of)), "right") - 1
-            )
-            for at in np.flatnonzero((part_of == parts.index(part)) & (row_of == row)).tolist():
-                place = {"shard": shard.path, "row": first_row + int(packed[at])}
-                yield {**place, "start": int(start[at]), "tokens": int(length[at])}
-            first_row += batch.num_rows
+    """Where in a shard the document's tokens lie."""
+    for some in packed_pieces(storage, shard):
+        for at in np.flatnonzero((some.part == some.parts.index(part)) & (some.document == row)).tolist():
+            place = {"shard": shard.path, "row": int(some.row[at])}
+            yield {**place, "start": int(some.start[at]), "tokens": int(some.tokens[at])}
 
 
 def told(fate: Fate) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,6 +123,27 @@ def open_mixture(
         dp_rank=dp_rank,
         dp_size=dp_size,
     )
+
+
+class OpenedOrder(NamedTuple):
+    """A mixture's order without anything to read its rows.
+
+    Attributes:
+        storage: the run's root.
+        shards: the mixture's shard table.
+        order: of its plan.
+    """
+
+    storage: Storage
+    shards: pa.Table
+    order: Order
+
+
+def open_order(path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None) -> OpenedOrder:
+    """The order in which `open_mixture` with these arguments takes rows."""
+    storage, mixture = _open(path_or_url)
+    shards = _shard_table(storage, mixture)
+    return OpenedOrder(storage, shards, Order(compile_plan(mixture, total_rows, window_bytes), shards))
 
 
 def latest_mixture(storage: Storage) -> str:
