@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from tokenmill.manifests.audit import STEPS, balance_sheet, differences
@@ -11,7 +13,7 @@ from tokenmill.manifests.receipts import Output, Receipt, receipts_of
 from tokenmill.manifests.shards import CorruptShardError, check_batch
 from tokenmill.pipeline.packed import count_packed
 from tokenmill.pipeline.steps.ingest import ingest_balance
-from tokenmill.pipeline.steps.publish import Published, manifest_receipts, read_version, versions
+from tokenmill.pipeline.steps.publish import Published, manifest_table, read_version, versions
 from tokenmill.pipeline.steps.select import select_balance
 from tokenmill.pipeline.storage import Storage, content_hash
 from tokenmill.pipeline.tables import open_groups, read_table
@@ -36,9 +38,10 @@ class Finding:
     problem: str
 
 
-def receipts_in(storage: Storage, published: Published) -> list[Receipt]:
-    """The receipts that a published version is made of."""
-    return receipts_of(manifest_receipts(storage, published))
+def receipts_in(storage: Storage, published: Published, *steps: str) -> list[Receipt]:
+    """The receipts that a published version is made of; of some `steps` alone, if any are named."""
+    table = manifest_table(storage, published, "tasks")
+    return receipts_of(table.filter(pc.is_in(table.column("step"), pa.array(steps))) if steps else table)
 
 
 def named_files(storage: Storage, published: Published, receipts: Sequence[Receipt]) -> dict[str, Output | None]:

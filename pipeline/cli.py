@@ -10,6 +10,7 @@ import tokenmill
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
+from tokenmill.pipeline.query.command import sql
 from tokenmill.pipeline.reading_commands import audit, sample, status, trace, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
@@ -27,6 +28,7 @@ A first look; no network, no data needed:
 Your own data:
     tokenmill run recipe.yaml     ingest, filter, deduplicate, tokenize, pack, publish
     tokenmill audit out           what is in it, what was dropped, and why
+    tokenmill sql out "from …"    questions of your own: documents, signals, decisions, duplicates
     tokenmill sample out          documents that a bound dropped, with the signal's value
     tokenmill tune out            what a changed bound would keep and drop
     tokenmill trace out --row 0   the documents in a row that a trainer sees
@@ -40,7 +42,7 @@ In the trainer:
 @click.group(
     context_settings=_CONTEXT,
     help=_HELP,
-    commands=[audit, classifier, export, sample, status, tokenizer, trace, tune, verify, why],
+    commands=[audit, classifier, export, sample, sql, status, tokenizer, trace, tune, verify, why],
 )
 @click.version_option(tokenmill.__version__)
 def cli() -> None:

@@ -23,10 +23,24 @@ def published_or_error(storage: Storage) -> Published:
     published = latest(storage)
     if published is None:
         raise ValueError(
-            f"{storage.root!r} holds no published run; `tokenmill status {storage.root}` says how far it is, "
-            "`tokenmill run RECIPE` goes on with it"
+            f"{storage.root!r} holds no published run: {_how_far(storage)}; `tokenmill run RECIPE` goes on with it"
         )
     return published
+
+
+def _how_far(storage: Storage) -> str:
+    """What a folder without a published version lacks."""
+    if any(path.startswith("manifests/tasks.") for path in storage.sizes("manifests")):
+        return "its tables are there, manifests/run-NNNNN.<hash>.json is missing: put it back"
+    found = status_of(storage)
+    if not found["steps"]:
+        return "there is not one receipt in it"
+    planned = {**dict.fromkeys(found["steps"], 0), **found["planned"]}
+    told = [
+        f"{step} {found['steps'].get(step, 0):,} done" + (f" of {tasks:,}" if tasks else "")
+        for step, tasks in planned.items()
+    ]
+    return f"it is still going, or was stopped ({', '.join(told)})"
 
 
 def status_of(storage: Storage) -> dict[str, Any]:
