@@ -1,7 +1,6 @@
 """A run's books as tables for people, and its state."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from tokenmill.manifests.audit import STEPS
 from tokenmill.manifests.balance import Balance, Tally
-from tokenmill.pipeline.book import Book
+from tokenmill.pipeline.book import receipts_by_step
 from tokenmill.pipeline.erase import tombstones
 from tokenmill.pipeline.round_progress import PLANNED, round_told
 from tokenmill.pipeline.steps.publish import Published, latest, versions
@@ -45,9 +44,7 @@ def _how_far(storage: Storage) -> str:
 
 def status_of(storage: Storage) -> dict[str, Any]:
     """Receipts by step, what was planned, and the published versions."""
-    book = Book(storage)
-    book.load()
-    done = Counter(receipt.step for receipt in book.known.values())
+    done = receipts_by_step(storage)
     order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "copies", "pack"]
     planned = json.loads(storage.read(PLANNED)) if PLANNED in storage.sizes("logs") else {}
     return {
