@@ -1,11 +1,11 @@
 """The books of a run of 100,000 parts, from synthetic receipts: `python -m tests.bench.audit [--quick]`.
 
 100,000 parts (2,000 with --quick) of one source, each with receipts of ingest, six signal groups and select, and
-the units they make, each with receipts of *deduplicate* and *pack* and its shards. The files they name are not made, but
-for the tokenizer. The receipts are compacted as a run does it; then three processes of their own, whose maximum
+the units they make, each with receipts of *deduplicate* and *pack* and its shards. The files they name are not made,
+but for the tokenizer. The receipts are compacted as a run does it; then three processes of their own, whose maximum
 resident sets the kernel reports, publish them (read every receipt, balance the books, write shard table, plan, tasks,
 mixture and manifest), and run `tokenmill status` and `tokenmill audit`. What a shard and a record batch add to the
-manifests is told from two publications, of which one has twice the record batches.
+shard table is told from two smaller publications, of which one has twice the record batches.
 """
 
 import json
@@ -41,6 +41,7 @@ tokenizer: {path: unused.json, eos: <|endoftext|>, mask: null, pad: null}
 sources: [{name: web, reader: warc, paths: [none]}]
 sequences: {length: 4096}
 """
+BATCHES = 190  # of a shard
 KEPT_BYTES = 30_000_000  # of a part of 64 MiB
 BATCH_ROWS, BATCH_ROW_TOKENS = 128, 4090
 _CHILD = """
@@ -64,32 +65,42 @@ cli([{name!r}, sys.argv[1]], standalone_mode=False)
 def main() -> None:
     """Make the receipts, publish, look, print what it took."""
     count = PARTS // 50 if arguments(__doc__, "2,000 parts").parse_args().quick else PARTS
-    with tempfile.TemporaryDirectory() as few, tempfile.TemporaryDirectory() as folder:
-        shards, batches = make(Storage(folder), count, batches=190)
+    with tempfile.TemporaryDirectory() as folder:
+        make(Storage(folder), count, BATCHES)
         seconds = {"publish": _timed(folder, count, _PUBLISH)}
         seconds |= {name: _timed(folder, count, _COMMAND.format(name=name)) for name in ("status", "audit")}
-        _, fewer = make(Storage(few), count, batches=95)
-        _timed(few, count, _PUBLISH)
         sizes = {name: _manifest_bytes(name, folder) for name in ("shards", "tasks", "plan")}
-        a_batch = {name: (sizes[name] - _manifest_bytes(name, few)) / (batches - fewer) for name in sizes}
-        a_shard = (sizes["shards"] - a_batch["shards"] * batches) / shards
-    print(f"{count:,} parts, {shards:,} shards of {batches // shards} record batches")
+    a_shard, a_batch = shard_sizes(min(count, 5000))
+    print(f"{count:,} parts")
     for name, size in sizes.items():
         print(f"  {name:<7} {size / 1e6:9,.1f} MB")
-    told = ", ".join(f"{size:.1f} to {name}" for name, size in a_batch.items())
-    print(f"  bytes that a record batch adds: {told}; a shard without them {a_shard:.0f} to shards")
-    total = round(sum(a_batch.values()), 2)
+    print(
+        f"  a shard of {BATCHES} record batches adds {a_shard:.0f} bytes to the shard table, each of these {a_batch:.1f}"
+    )
     figures = [
         Figure("shard table, a shard without its record batches", round(a_shard, 1), "bytes", SHARD_BYTES, AT_MOST),
-        Figure("manifests, a record batch", total, "bytes", BATCH_BYTES, AT_MOST),
+        Figure("shard table, a record batch", round(a_batch, 2), "bytes", BATCH_BYTES, AT_MOST),
     ]
     for name, (took, peak) in seconds.items():
         print(f"  {name:<7} {took:6.1f} s, maximum resident set {peak >> 20:,} MiB")
+        bars = (LIMIT_SECONDS, LIMIT_BYTES) if name != "publish" else (None, None)
         figures += [
-            Figure(f"{name}, {count:,} parts", round(took, 1), "s", LIMIT_SECONDS, AT_MOST),
-            Figure(f"{name}, {count:,} parts, peak resident set", peak, "bytes", LIMIT_BYTES, AT_MOST),
+            Figure(f"{name}, {count:,} parts", round(took, 1), "s", bars[0], AT_MOST),
+            Figure(f"{name}, {count:,} parts, peak resident set", peak, "bytes", bars[1], AT_MOST),
         ]
     print(figures_line("audit", figures))
+
+
+def shard_sizes(count: int) -> tuple[float, float]:
+    """Bytes that a shard without its record batches, and each of these, adds to the shard table of a run."""
+    size: dict[int, int] = {}
+    for batches in (BATCHES, 2 * BATCHES):
+        with tempfile.TemporaryDirectory() as folder:
+            shards = make(Storage(folder), count, batches)
+            _timed(folder, count, _PUBLISH)
+            size[batches] = _manifest_bytes("shards", folder)
+    a_batch = (size[2 * BATCHES] - size[BATCHES]) / (shards * BATCHES)
+    return size[BATCHES] / shards - a_batch * BATCHES, a_batch
 
 
 def _timed(folder: str, count: int, work: str) -> tuple[float, int]:
@@ -110,8 +121,8 @@ def parts_of(count: int) -> list[Part]:
     return [Part("web", f"{key64('part', index):016x}", 0, (Piece(file),)) for index, file in enumerate(files)]
 
 
-def make(storage: Storage, count: int, batches: int) -> tuple[int, int]:
-    """Write compacted receipts of a run; returns the number of its shards and of their record batches."""
+def make(storage: Storage, count: int, batches: int) -> int:
+    """Write compacted receipts of a run; returns the number of its shards."""
     parts = parts_of(count)
     units: dict[str, list[Part]] = defaultdict(list)
     unit_of = assign_units(parts, {part.key: KEPT_BYTES for part in parts}, 384 << 20)
@@ -125,7 +136,7 @@ def make(storage: Storage, count: int, batches: int) -> tuple[int, int]:
     tokenizer = train_tokenizer(["a few words to train on"], 300, ["<|endoftext|>"])
     stored = storage.write("tokenizer/tokenizer.json", tokenizer)
     _write(storage, "tokenizer", [_receipt("tokenizer", "", "all", [Output("tokenizer", *vars(stored).values())])])
-    return len(units), len(units) * batches
+    return len(units)
 
 
 def _write(storage: Storage, step: str, receipts: Sequence[Receipt]) -> None:

@@ -1,6 +1,6 @@
 """Counting a unit's shards anew, as `tokenmill audit --recount` does: `python -m tests.bench.recount [--quick]`.
 
-One unit of four shards of about 64 MiB (one of 8 MiB with --quick): rows of 4,096 tokens with ids as skewed as words are,
+One unit of four shards of about 64 MiB (one of 8 MiB with --quick): rows of 4,096 tokens, ids as skewed as words are,
 documents of 100 to 3,000 tokens, those that are cut included. All bytes are read and hashed, boundaries are decoded and
 every document is put together again from its pieces; what differs from the receipt would be told, and nothing does.
 Beside it, the same counts from record batches decoded whole, as a reader of Arrow files would. CPU seconds of one
