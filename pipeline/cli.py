@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 import tokenmill
+from tokenmill.pipeline.auditing_commands import audit
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
 from tokenmill.pipeline.query.command import sql
-from tokenmill.pipeline.reading_commands import audit, sample, status, trace, tune, verify, why
+from tokenmill.pipeline.reading_commands import sample, status, trace, tune, verify, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tokenizer_command import tokenizer

@@ -36,31 +36,6 @@ def status(folder: str, as_json: bool) -> None:
         click.echo("nothing is published yet: the run is still going, or was stopped; `tokenmill run` goes on with it")
 
 
-@click.command(short_help="The balance sheet: what came in, what was dropped and why, what is packed.")
-@click.argument("folder", metavar="RUN")
-@click.option("--recount", is_flag=True, help="Read what was written and prove every number.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def audit(folder: str, recount: bool, as_json: bool) -> None:
-    """The balance sheet of the run in folder RUN: what came in, what was dropped or failed and why, what is packed."""
-    from tokenmill.pipeline import checks
-    from tokenmill.pipeline.sheet import people_console, print_sheet, published_or_error
-
-    storage = Storage(folder)
-    published = published_or_error(storage)
-    wrong: list[str] = []
-    if recount:
-        for task, differences in checks.recount(storage, published):
-            wrong += [f"{task}: {difference}" for difference in differences]
-    if as_json:
-        click.echo(json.dumps({"balance": published.value["balance"], "differences": wrong}, indent=2))
-    else:
-        print_sheet(published, people_console())
-        if recount and not wrong:
-            click.echo("\nrecounted: every number is what the files hold")
-    if wrong:
-        raise click.ClickException("the files do not hold what the sheet says:\n  " + "\n  ".join(wrong))
-
-
 @click.command(short_help="Print documents that a bound dropped, or that were kept.")
 @click.argument("folder", metavar="RUN")
 @click.option("--source", help="The source.  [default: the only one]")

@@ -63,6 +63,13 @@ def test_tokenizers(place: Path):
     assert [one["tokenizer"] for one in report["measured"]][::2] == ["out/8k-gpt2.json", "out/8k.json"]
 
 
+def test_audit(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill audit" in text)
+    said = run(place, "bash", "-euc", shell)
+    assert "source pages, by language" in said
+    assert "recounted: every number is what the files hold" in said
+
+
 def test_questions(place: Path):
     shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill sql" in text)
     questions = shell.split("\n# ")
