@@ -64,3 +64,31 @@ def audit(
             click.echo("\nrecounted: every number is what the files hold")
     if wrong:
         raise click.ClickException("the files do not hold what the sheet says:\n  " + "\n  ".join(wrong))
+
+
+@click.command(short_help="What differs between two runs, or two versions of one: recipe, documents, tokens, reasons.")
+@click.argument("before", metavar="RUN_A")
+@click.argument("after", metavar="RUN_B")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@executor_options
+def diff(
+    before: str, after: str, as_json: bool, executor: str, address: str | None, cpus: int | None, quiet: bool
+) -> None:
+    """What differs between the runs in folders RUN_A and RUN_B, or two versions of one (RUN@0 RUN@3).
+
+    Keys of the recipe with both values; by source the documents that are new, gone or changed, an identity (part:row)
+    having another content hash; tokens by source and stratum; and the documents of which something else became, such
+    as "packed → gopher_quality.min_words", with how many and three examples. What of that takes longer than 2 s is
+    done by the executor.
+    """
+    from tokenmill.pipeline import diff as compare
+    from tokenmill.pipeline import diff_told
+    from tokenmill.pipeline.scan import opening
+    from tokenmill.pipeline.versions import open_version
+
+    one, two = (compare.open_side(*open_version(named)) for named in (before, after))
+    found = compare.document_differences(one, two, opening(executor, address, cpus, quiet))
+    if as_json:
+        click.echo(json.dumps(diff_told.as_json(one, two, found), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(diff_told.told(one, two, found)))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import tokenmill
-from tokenmill.pipeline.auditing_commands import audit
+from tokenmill.pipeline.auditing_commands import audit, diff
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
@@ -30,6 +30,7 @@ Your own data:
     tokenmill run recipe.yaml     ingest, filter, deduplicate, tokenize, pack, publish
     tokenmill audit out           what is in it, what was dropped, and why
     tokenmill sql out "from …"    questions of your own: documents, signals, decisions, duplicates
+    tokenmill diff out@0 out      what another recipe, or more data, changed
     tokenmill sample out          documents that a bound dropped, with the signal's value
     tokenmill tune out            what a changed bound would keep and drop
     tokenmill trace out --row 0   the documents in a row that a trainer sees
@@ -43,7 +44,7 @@ In the trainer:
 @click.group(
     context_settings=_CONTEXT,
     help=_HELP,
-    commands=[audit, classifier, export, sample, sql, status, tokenizer, trace, tune, verify, why],
+    commands=[audit, classifier, diff, export, sample, sql, status, tokenizer, trace, tune, verify, why],
 )
 @click.version_option(tokenmill.__version__)
 def cli() -> None:

@@ -70,6 +70,11 @@ def test_audit(place: Path):
     assert "recounted: every number is what the files hold" in said
 
 
+def test_diff(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill diff" in text)
+    assert "what became of documents: the same" in run(place, "bash", "-euc", shell)
+
+
 def test_questions(place: Path):
     shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill sql" in text)
     questions = shell.split("\n# ")
