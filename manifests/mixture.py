@@ -29,17 +29,15 @@ from typing import Any
 
 import xxhash
 
-from tokenmill.manifests.shards import PRETRAINING, TOKENS_PER_BATCH, check_layout, token_dtype
+from tokenmill.manifests.shards import PRETRAINING, check_layout
 
 FORMAT = "tokenmill-mixture/1"
-PLAN_FORMAT = "tokenmill-plan/1"
 #: Where mixtures lie under a run's root.
 FOLDER = "manifests/mixtures"
 SPECIAL_TOKENS = ("bos", "eos", "pad", "mask")
 #: Rows whose components are counted out together; within them the components are permuted.
 ROWS_PER_BLOCK = 1024
 _WEIGHT_BITS = 53  # every JSON reader keeps integers up to 2^53
-_WINDOW_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -198,67 +196,6 @@ class Mixture:
         return f"{FOLDER}/{self.hash}.json"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How many rows a run takes of a mixture, and how far they are shuffled. Build it with `compile_plan`.
-
-    Attributes:
-        total_rows: global rows, all ranks together.
-        window_bytes: bytes of decoded tokens that all components' shuffle windows may hold together.
-        stage: index of the stage; there is one so far.
-    """
-
-    mixture: Mixture
-    total_rows: int
-    window_bytes: int
-    stage: int = 0
-
-    @cached_property
-    def hash(self) -> str:
-        """xxh3-128 (hex) of all that decides which row comes when."""
-        fields = {name: getattr(self, name) for name in ("total_rows", "window_bytes", "stage")}
-        text = json.dumps({"format": PLAN_FORMAT, "mixture": self.mixture.hash, **fields}, sort_keys=True)
-        return xxhash.xxh3_128_hexdigest(text.encode())
-
-
-def compile_plan(mixture: Mixture, rows_total: int | None = None, window_bytes: int | None = None) -> Plan:
-    """Plan a run of `rows_total` rows.
-
-    Args:
-        mixture: what to draw from.
-        rows_total: global rows; by default as many as every component's `max_epochs` allows.
-        window_bytes: see Plan; by default 256 MiB, or two record batches a component where that is more.
-
-    Raises:
-        ValueError: a component would be repeated more than its `max_epochs`; says what was asked, what there is,
-            which component limits the run, and two remedies with values.
-    """
-    rows = most_rows(mixture) if rows_total is None else rows_total
-    if rows < 1:
-        raise ValueError(f"a plan of {rows} rows has nothing to train on: ask for at least 1 row, or raise max_epochs")
-    needed = zip(mixture.components, mixture.counts(rows), strict=True)
-    over = [(component, count) for component, count in needed if count > component.row_limit]
-    if over:
-        raise ValueError(_refusal(mixture, rows, over))
-    if window_bytes is None:
-        batch_bytes = max(TOKENS_PER_BATCH, mixture.sequence_length) * token_dtype(mixture.vocab_size).bit_width // 8
-        window_bytes = max(_WINDOW_BYTES, 2 * len(mixture.components) * batch_bytes)
-    return Plan(mixture, rows, window_bytes)
-
-
-def most_rows(mixture: Mixture) -> int:
-    """The longest plan in which no component is repeated more than its `max_epochs`."""
-    limits = [component.row_limit for component in mixture.components]
-    fits, too_many = 0, sum(limits) + 1
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if all(count <= limit for count, limit in zip(mixture.counts(middle), limits, strict=True)):
-            fits = middle
-        else:
-            too_many = middle
-    return fits
-
-
 def row_weights(components: Iterable[Component]) -> tuple[int, ...]:
     """Integer row weight of each component, in order; see the module's text for the rule."""
     shares = [_exact(component.weight) * component.rows / component.tokens for component in components]
@@ -283,15 +220,3 @@ def _splits(weights: tuple[int, ...], first: int, end: int) -> Iterable[tuple[in
     yield first, middle, left, total
     yield from _splits(weights, first, middle)
     yield from _splits(weights, middle, end)
-
-
-def _refusal(mixture: Mixture, rows: int, over: list[tuple[Component, int]]) -> str:
-    """The text that says why a plan is refused; `over` has the components asked for too often, and their rows."""
-    limiting, count = max(over, key=lambda item: (Fraction(item[1], max(1, item[0].row_limit)), item[0].name))
-    epochs = ", ".join(f"{component.name!r}: {-(-asked * 1000 // component.rows) / 1000}" for component, asked in over)
-    return (
-        f"a plan of {rows} rows takes {count} of component {limiting.name!r}, {count / limiting.rows:.3f} epochs; it "
-        f"has {limiting.rows} rows and max_epochs {limiting.max_epochs}, which allows {limiting.row_limit}, and limits "
-        f"the mixture most, of {len(over)} component(s) repeated too often. Either plan at most {most_rows(mixture)} "
-        f"rows, or raise max_epochs to at least {{{epochs}}}"
-    )

@@ -226,6 +226,31 @@ def shard_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(ordered, schema=SHARDS)
 
 
+def whole_column(table: pa.Table, name: str) -> pa.Array:
+    """A column as one array, copied only where it is in several."""
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def packing_hashes(shards: pa.Table) -> dict[str, str]:
+    """xxh3-128 (hex) of each component's packed rows, wherever they lie: its units, and the rows and hashes of batches.
+
+    Args:
+        shards: table of schema SHARDS, sorted as `shard_table` sorts it.
+    """
+    names, units = (table.to_pylist() for table in (shards.column("component"), shards.column("unit")))
+    rows, hashes = whole_column(shards, "batch_rows"), whole_column(shards, "batch_hashes")
+    hashers: dict[str, xxhash.xxh3_128] = {}
+    for index, (name, unit) in enumerate(zip(names, units, strict=True)):
+        hasher = hashers.setdefault(name, xxhash.xxh3_128())
+        counts = rows.slice(index, 1).flatten().to_numpy()
+        hasher.update(f"{len(unit)}:{unit}{counts.size}:".encode())
+        hasher.update(counts)
+        flat = hashes.slice(index, 1).flatten()
+        hasher.update(flat.buffers()[1][16 * flat.offset : 16 * (flat.offset + len(flat))])
+    return {name: hasher.hexdigest() for name, hasher in hashers.items()}
+
+
 class _Tee:
     """A sink that counts bytes and hashes what has passed since the last reset, from byte `hash_from` on."""
 

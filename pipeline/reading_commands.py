@@ -108,6 +108,7 @@ def why(
 @click.option("--mixture", metavar="PATH", help="Of an earlier version.  [default: the newest version's]")
 @click.option("--total-rows", type=int, metavar="N", help="As open_mixture was given.  [default: all that is allowed]")
 @click.option("--window-bytes", type=int, metavar="N", help="As open_mixture was given.")
+@click.option("--split", type=click.Choice(["train", "validation"]), default="train", show_default=True)
 @click.option("--text", "with_text", is_flag=True, help="Show each piece's tokens, decoded.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def trace(
@@ -116,6 +117,7 @@ def trace(
     mixture: str | None,
     total_rows: int | None,
     window_bytes: int | None,
+    split: str,
     with_text: bool,
     as_json: bool,
 ) -> None:
@@ -128,7 +130,9 @@ def trace(
     from tokenmill.pipeline import trace as tracing
     from tokenmill.pipeline import traced
 
-    opened = tracing.open_trace(folder, mixture, total_rows=total_rows, window_bytes=window_bytes, with_text=with_text)
+    opened = tracing.open_trace(
+        folder, mixture, total_rows=total_rows, window_bytes=window_bytes, split=split, with_text=with_text
+    )
     found = tracing.trace(opened, rows)
     if as_json:
         plan = opened.mixture.order.plan

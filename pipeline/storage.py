@@ -9,18 +9,21 @@ S3 endpoints and credentials come from the environment, as for any AWS tool (AWS
 
 import os
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import IO, Any, BinaryIO
 
 import fsspec
+import pyarrow as pa
 import xxhash
 
+from tokenmill.pipeline.retries import ShortAnswerError, is_past_end, retried
+
 _CHUNK_BYTES = 4 << 20
-_TEMPORARY = "tmp"  # under a local root; `gc` empties it
+DRAFTS = "tmp"  # under a local root; `gc` empties it
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Stored:
     path: str
     bytes: int
     hash: str
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on local disk: path under the root, size, and when it was written or touched last (ns since 1970)."""
+
+    path: str
+    bytes: int
+    modified_ns: int
 
 
 def content_hash(file: IO[bytes]) -> tuple[int, str]:
@@ -60,14 +72,19 @@ class Storage:
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
+        self._opened: tuple[int, Any, str] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Storage, (self.root,))
 
-    @cached_property
+    @property
     def _fs_and_base(self) -> tuple[Any, str]:
-        filesystem, base = fsspec.core.url_to_fs(self.root)
-        return filesystem, base.rstrip("/")
+        """The file system, made anew in a forked process: s3fs refuses to serve one with its parent's connections."""
+        process = os.getpid()
+        if self._opened is None or self._opened[0] != process:
+            filesystem, base = fsspec.core.url_to_fs(self.root)
+            self._opened = (process, filesystem, base.rstrip("/"))
+        return self._opened[1:]
 
     @property
     def is_local(self) -> bool:
@@ -99,14 +116,58 @@ class Storage:
         return file
 
     def read(self, path: str) -> bytes:
-        """The whole file."""
-        with self.open(path) as file:
-            return file.read()
+        """The whole file; tried again on errors that pass, as `read_range` is."""
 
-    def read_range(self, path: str, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`; fewer only where the file ends."""
-        data: bytes = self._fs_and_base[0].cat_file(self._key(path), start=offset, end=offset + length)
+        def read() -> bytes:
+            with self.open(path) as file:
+                return file.read()
+
+        return retried(read, f"reading {self.url(path)}")
+
+    def read_range(
+        self, path: str, offset: int, length: int, *, pause: Callable[[float], object] = time.sleep
+    ) -> bytes:
+        """`length` bytes from `offset`; fewer only where the file ends.
+
+        Args:
+            path: under the root.
+            offset: first byte.
+            length: how many.
+            pause: see `retried`.
+
+        Raises:
+            FileNotFoundError: no such file; names the full URL.
+            PermissionError: it may not be read; names the full URL.
+            OSError: time-outs, dropped connections, 5xx, throttling or short answers until the last try.
+        """
+        what = f"reading bytes {offset} … {offset + length - 1} of {self.url(path)}"
+        try:
+            return retried(lambda: self._range(path, offset, length), what, pause)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no such file: {self.url(path)}") from None
+        except PermissionError as error:
+            raise PermissionError(
+                f"{what} is not allowed ({error}): check the credentials, and who may read it"
+            ) from error
+
+    def _range(self, path: str, offset: int, length: int) -> bytes:
+        """One try."""
+        filesystem, key = self._fs_and_base[0], self._key(path)
+        try:
+            data: bytes = filesystem.cat_file(key, start=offset, end=offset + length)
+        except OSError as error:
+            if is_past_end(error):  # local disk gives no bytes there, stores refuse
+                return b""
+            raise
+        if len(data) < length and not self.is_local:
+            filesystem.invalidate_cache()
+            if filesystem.info(key)["size"] >= offset + length:
+                raise ShortAnswerError(f"{len(data)} bytes came")
         return data
+
+    def mapped(self, path: str) -> Any:
+        """A file of a local root as Arrow's memory map: what is read of it is a view, never to be written to."""
+        return pa.memory_map(self._key(path))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every file below `prefix`, by path under the root; empty when there is none."""
@@ -118,6 +179,22 @@ class Storage:
         except FileNotFoundError:
             return {}
         return {name[len(base) + 1 :]: info["size"] for name, info in sorted(found.items())}
+
+    def local_files(self, folder: str) -> list[LocalFile]:
+        """Files right in a folder of local disk; those that others delete meanwhile may be missing, or not."""
+        found: list[LocalFile] = []
+        with suppress(FileNotFoundError), os.scandir(self._key(folder)) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.is_file():
+                        status = entry.stat()
+                        found.append(LocalFile(f"{folder}/{entry.name}", status.st_size, status.st_mtime_ns))
+        return found
+
+    def touch(self, path: str) -> None:
+        """Set a local file's time to now; one that is not there is no error."""
+        with suppress(FileNotFoundError):
+            os.utime(self._key(path))
 
     def delete(self, path: str) -> None:
         """Remove a file; one that is not there is no error."""
@@ -131,7 +208,7 @@ class Storage:
     def temporary(self) -> Iterator["Draft"]:
         """A draft: write to `.file`, then `.commit(path)`. A draft that is not committed leaves nothing behind."""
         if self.is_local:
-            folder = f"{self._fs_and_base[1]}/{_TEMPORARY}"
+            folder = f"{self._fs_and_base[1]}/{DRAFTS}"
             os.makedirs(folder, exist_ok=True)
         else:
             folder = tempfile.gettempdir()
@@ -151,7 +228,7 @@ class Storage:
         """Remove the folder of drafts from a local root that others will read, if none is being written."""
         if self.is_local:
             with suppress(OSError):
-                os.rmdir(f"{self._fs_and_base[1]}/{_TEMPORARY}")
+                os.rmdir(f"{self._fs_and_base[1]}/{DRAFTS}")
 
     def _place(self, local: str, path: str) -> None:
         filesystem, key = self._fs_and_base[0], self._key(path)
@@ -170,15 +247,17 @@ class Draft:
         self._local = local
         self.file: BinaryIO = open(local, "w+b")  # noqa: SIM115 - closed by commit or discard
 
-    def commit(self, path: str) -> Stored:
+    def commit(self, path: str, *, durable: bool = True) -> Stored:
         """Hash what was written and put it, whole or not at all, at `path` under the storage's root.
 
-        `{hash}` in `path` becomes the hash of the content.
+        `{hash}` in `path` becomes the hash of the content. Without `durable`, a power failure may leave the file torn:
+        for what is checked whenever it is read.
         """
         self.file.flush()
         self.file.seek(0)
         size, digest = content_hash(self.file)
-        os.fsync(self.file.fileno())
+        if durable:
+            os.fsync(self.file.fileno())
         self.file.close()
         path = path.replace("{hash}", digest)
         self._storage._place(self._local, path)

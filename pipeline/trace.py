@@ -59,6 +59,7 @@ def open_trace(
     *,
     total_rows: int | None = None,
     window_bytes: int | None = None,
+    split: str = "train",
     with_text: bool = False,
 ) -> Opened:
     """Open the run in `folder`.
@@ -68,6 +69,7 @@ def open_trace(
         mixture: path of one of its mixtures, under the root or with it; by default that of its newest version.
         total_rows: as `open_mixture` was given.
         window_bytes: as `open_mixture` was given.
+        split: "train" or "validation".
         with_text: whether pieces are decoded.
 
     Raises:
@@ -80,7 +82,7 @@ def open_trace(
     if path is None:
         raise ValueError(f"{storage.url(newest.path)} has no mixture: nothing was kept for training")
     published = _published_with(storage, newest, path)
-    order = open_order(storage.url(path), total_rows=total_rows, window_bytes=window_bytes)
+    order = open_order(storage.url(path), total_rows=total_rows, window_bytes=window_bytes, split=split)
     run = open_run(storage, published)
     units = open_units(storage, published, run.recipe_file.recipe)
     removed = None

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_train_on_it(place: Path):
     pytest.importorskip("torch")
     python = next(text for kind, text in BLOCKS if kind == "python" and "TorchBatches" in text)
     run(place, sys.executable, "-c", python)
+
+
+def test_train_with_others(place: Path):
+    pytest.importorskip("torchdata")
+    python = next(text for kind, text in BLOCKS if kind == "python" and "StatefulDataLoader" in text)
+    run(place, sys.executable, "-c", python)
+
+
+@pytest.mark.skipif(
+    not all(map(find_spec, ("torch", "transformers", "accelerate"))), reason="transformers or accelerate is missing"
+)
+def test_train_with_hugging_face(place: Path):
+    (place / "infra").symlink_to(REPOSITORY / "infra")
+    run(place, "bash", "-euc", next(text for kind, text in BLOCKS if kind == "sh" and "hugging_face" in text))
+    assert (place / "out" / "checkpoints" / "checkpoint-4" / "loader.json").exists()
 
 
 def test_export(place: Path):

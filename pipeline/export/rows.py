@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.manifests.mixture import Plan
+from tokenmill.manifests.plan import Plan
 from tokenmill.manifests.shards import SequenceFormat, token_dtype
 from tokenmill.pipeline.loader.order import Order, Places
-from tokenmill.pipeline.loader.reader import Reader, StoredRows
+from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.stored_rows import StoredRows
 from tokenmill.pipeline.storage import Storage
 
 I32 = npt.NDArray[np.int32]
@@ -88,12 +89,21 @@ def read_batches(rows: Rows, batches: I64) -> Iterator[StoredRows]:
     largest = int(np.diff(rows.batch_starts).max(initial=1)) * sequences.length * rows.dtype.itemsize
     memory = (_AHEAD + 1) * largest
     reader = Reader(
-        rows.storage, rows.shards, length=sequences.length, vocab_size=sequences.vocab_size, memory_bytes=memory
+        rows.storage,
+        rows.shards,
+        length=sequences.length,
+        vocab_size=sequences.vocab_size,
+        layout=sequences.layout,
+        align=sequences.align,
+        memory_bytes=memory,
     )
     numbers = batches.tolist()
-    for index, batch in enumerate(numbers):
-        reader.prefetch(numbers[index : index + _AHEAD])
-        yield reader.get(batch)
+    try:
+        for index, batch in enumerate(numbers):
+            reader.prefetch(numbers[index : index + _AHEAD])
+            yield reader.get(batch)
+    finally:
+        reader.close()
 
 
 def gather(rows: Rows, wanted: range) -> Gathered:
@@ -108,17 +118,17 @@ def gather(rows: Rows, wanted: range) -> Gathered:
     for stored, (first, end) in zip(read_batches(rows, batches), spans, strict=True):
         members = by_batch[first:end]
         inside = places.row[members]
-        tokens[members], real[members] = stored.tokens[inside], real_tokens(stored, inside, rows.sequences.align)
+        tokens[members], real[members] = stored.tokens[inside], real_tokens(stored, inside)
         documents += int(_documents(stored.table)[inside].sum())
     return Gathered(tokens, real, documents)
 
 
-def real_tokens(stored: StoredRows, rows: I64, align: int) -> Mask:
+def real_tokens(stored: StoredRows, rows: I64) -> Mask:
     """Which tokens of some rows of a record batch are not padding: bool [rows, L]."""
     length = stored.tokens.shape[1]
-    if align == 1:
+    if stored.align == 1:
         return np.arange(length, dtype=np.int32) < stored.valid[rows][:, None]
-    pieces = stored.pieces(rows, align)
+    pieces = stored.pieces(rows)
     steps = np.zeros((len(rows), length + 1), np.int8)
     steps[pieces.row, pieces.start] += 1
     steps[pieces.row, pieces.end] -= 1  # apart from the line above: a piece may begin where another ends
@@ -129,7 +139,7 @@ def _places(rows: Rows, wanted: range) -> Places:
     """The record batch that holds each row, and the row's place in it."""
     k = np.arange(wanted.start, wanted.stop)
     if rows.plan is not None:
-        order = Order(rows.plan, rows.shards)
+        order = Order(rows.plan, [rows.shards])
         return order.places(order.order(k))
     starts = rows.batch_starts
     batch = np.searchsorted(starts, k, side="right") - 1

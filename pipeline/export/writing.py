@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tokenmill.manifests.mixture import compile_plan
+from tokenmill.manifests.plan import compile_plan
 from tokenmill.manifests.receipts import hash_json
 from tokenmill.pipeline.export import folder, hugging_face, mds, megatron, smdm
 from tokenmill.pipeline.export.megatron import UnitShards

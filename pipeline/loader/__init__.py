@@ -21,6 +21,8 @@ from tokenmill.pipeline.loader.loader import Loader
 from tokenmill.pipeline.loader.noise_levels import NoiseLevels
 from tokenmill.pipeline.loader.opening import latest_mixture, open_mixture
 from tokenmill.pipeline.loader.order import Order, OrderedRows
+from tokenmill.pipeline.loader.stages import Stage
+from tokenmill.pipeline.loader.state import merge_states
 
 __all__ = [
     "Autoregressive",
@@ -42,6 +44,8 @@ __all__ = [
     "NoiseLevels",
     "Order",
     "OrderedRows",
+    "Stage",
     "latest_mixture",
+    "merge_states",
     "open_mixture",
 ]

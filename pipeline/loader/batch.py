@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -21,11 +21,12 @@ class Batch:
         cu_seqlens: int32 [S + 1], segment borders in the flat batch, 0 … B·L; padding has segments of its own.
         max_seqlen: longest segment.
         position_ids: int64 [B, L], from 0 in each segment.
-        rows: int64 [B], global row numbers: what this batch is, for ever, in this plan.
-        component: int32 [B], index into `component_names`.
-        component_names: of all the mixture's components.
+        rows: int64 [B], global row numbers: what this batch is, for ever, in this plan; -1: a row of padding, which
+            fills the last batch of a validation split.
+        component: int32 [B], index into `component_names`; -1 in a row of padding.
+        component_names: of the components of all stages.
         epoch: int32 [B], of the row's component.
-        stored_row: int64 [B], row of the component in stored order.
+        stored_row: int64 [B], row of the component in stored order; -1 in a row of padding.
         denominator: this rank's share of the loss's denominator; sum it over the ranks.
         state: the loader's state once this batch is consumed.
     """
@@ -200,7 +201,7 @@ class Gathered(NamedTuple):
         valid: int32 [B], tokens of each row that are not padding: its first, where pieces are not aligned.
         pieces: where documents stand; None where neither the objective nor aligned rows ask for them.
         aligned: whether there may be padding between pieces.
-        rows: int64 [B], global row numbers.
+        rows: int64 [B], global row numbers; -1 for rows that only fill a batch, which no denominator counts.
         answers: bool [B, L], tokens that the trained model is to give; None in shards of pretraining.
         epoch: int32 [B], how often each row was visited before.
         identity: uint64 [B], hash of each row's unit and its place there, the same in every visit.

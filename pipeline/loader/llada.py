@@ -70,7 +70,7 @@ class Llada:
             ValueError: the mask id occurs in a row; names the row and the place.
         """
         clean, pieces, rows = gathered.clean, gathered.pieces, gathered.rows
-        size, length = clean.shape
+        length = clean.shape[1]
         ends = row_ends(gathered.valid, pieces, gathered.aligned)
         cuts = _cuts(self, rows, ends, length, noise_key.seed)
         whole_ends = ends
@@ -89,7 +89,7 @@ class Llada:
         return {
             **masked_fields(clean, rows, maskable, cu_seqlens, noise_threshold, noise_key),
             **segment_fields(cu_seqlens, length),
-            "denominator": size * length,
+            "denominator": int(np.count_nonzero(rows >= 0)) * length,
         }
 
 

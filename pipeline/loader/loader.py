@@ -2,40 +2,76 @@
 
 The state is the next row: a loader with another number of ranks, another batch size or another prefetch depth goes on
 from it exactly, since the order, and the noise, of a row depend on nothing but its number.
+
+    planner thread       which rows, where they lie; asks the reader for their record batches, some batches ahead
+    reader's threads     fetch, check, decode
+    batch thread         gathers a batch and makes it noisy, while the trainer is at the one before
+
+They start with the first batch and end with the iterator. Only what was handed out counts for the state.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.manifests.mixture import Plan
+from tokenmill.manifests.plan import Plan
 from tokenmill.manifests.shards import PRETRAINING
+from tokenmill.pipeline.loader.ahead import Ahead
 from tokenmill.pipeline.loader.batch import Batch, Gathered, KeyedBatch, NoiseKey, Objective
-from tokenmill.pipeline.loader.order import Order, OrderedRows, Places
-from tokenmill.pipeline.loader.reader import Pieces, Reader
+from tokenmill.pipeline.loader.gather import Sought, gather
+from tokenmill.pipeline.loader.order import Order, OrderedRows
+from tokenmill.pipeline.loader.padding import padded
+from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.stages import check_row
+from tokenmill.pipeline.loader.stored_order import StoredOrder
+from tokenmill.pipeline.loader.stored_rows import StoredRows
 
 I64 = npt.NDArray[np.int64]
 STATE_FORMAT = "tokenmill-loader/1"
+DEFAULT_PREFETCH = 2
 #: Rows whose places are worked out together: `order` is fast in bulk.
 _ROWS_PER_LOOKUP = 8192
 
 
-class _Wanted(NamedTuple):
-    """A rank's rows of one global batch, and where they lie."""
+class _Stand(NamedTuple):
+    """Where a loader stands: the next row, and the record batches, by name, whose rows have been padding."""
 
+    next_row: int
+    skipped: tuple[tuple[str, int], ...]
+
+
+class _Wanted(NamedTuple):
+    """A rank's rows of one global batch, which is of one stage, and the reads of what holds them; -1: of padding."""
+
+    stage: int
+    first_row: int
     next_row: int
     k: I64
     rows: OrderedRows
-    places: Places
+    identity: npt.NDArray[np.uint64]
+    sought: Sought
+    asked: "list[Future[StoredRows]]"
+
+
+class _Running(NamedTuple):
+    """The threads of an iteration, and the process they are threads of."""
+
+    planner: Ahead[_Wanted]
+    batches: Ahead[tuple[Batch, _Stand]]
+    process: int
 
 
 class Loader:
     """Batches of a plan for one rank; iterate over it. Build it with `open_mixture`.
 
-    Iterating goes on where the loader stands and ends with the plan's last whole global batch. `state_dict()` holds for
-    the batch handed out last.
+    Iterating goes on where the loader stands and ends with the plan's last whole global batch, or, of a validation
+    split, with its last rows, padded to a global batch. `state_dict()` holds for the batch handed out last. A context
+    manager, which closes it; so does the end of an iteration.
 
     Attributes:
         plan: what is trained on.
@@ -46,48 +82,96 @@ class Loader:
     def __init__(
         self,
         plan: Plan,
-        order: Order,
-        reader: Reader,
+        order: Order | StoredOrder,
+        readers: Sequence[Reader],
         objective: Objective,
         noise_key: NoiseKey,
         *,
         batch_size: int,
         dp_rank: int,
         dp_size: int,
+        reopen: "Callable[[], Loader]",
+        prefetch_batches: int = DEFAULT_PREFETCH,
     ) -> None:
         self.plan = plan
         self.order = order
         self.objective = objective
         self._noise_key = noise_key
-        self._reader = reader
+        self._readers = readers  # one a stage
         self._batch_size = batch_size
         self._dp_rank = dp_rank
         self._dp_size = dp_size
-        self._next_row = 0
-        self._lookup: tuple[int, OrderedRows] | None = None
+        self._reopen = reopen
+        self._prefetch_batches = prefetch_batches
+        self._every = 1
+        self._stand = _Stand(0, ())
+        self._running: _Running | None = None
 
     @property
     def num_batches(self) -> int:
-        """Whole global batches left from where the loader stands."""
-        return (self.plan.total_rows - self._next_row) // self._batch_size
+        """Global batches left from where the loader stands; of a worker, those that are its own."""
+        left = max(0, self.plan.total_rows - self._stand.next_row)
+        whole = -(-left // self._batch_size) if self.plan.stored else left // self._batch_size
+        return -(-whole // self._every)
 
     def __iter__(self) -> Iterator[Batch]:
-        wanted = self._want(self._next_row)
-        while wanted is not None:
-            following = self._want(wanted.next_row)
-            batch = self._read(wanted, following)
-            self._next_row = wanted.next_row
-            yield batch
-            wanted = following if self._next_row == wanted.next_row else self._want(self._next_row)
+        try:
+            while (made := next(self._threads().batches, None)) is not None:
+                batch, self._stand = made
+                yield batch
+        finally:
+            self.close()
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopened, (self._reopen, self.state_dict()))
+
+    def close(self) -> None:
+        """End all threads; they start again with the next batch that is asked for."""
+        running, self._running = self._running, None
+        if running is not None and running.process == os.getpid():
+            running.planner.close()
+            for reader in self._readers:
+                reader.close()  # before the thread that waits for its reads
+            running.batches.close()
+
+    def reopened(self) -> "Loader":
+        """The same mixture opened anew, standing where this loader stands: for another process."""
+        return _reopened(self._reopen, self.state_dict())
+
+    def take_turns(self, worker: int, workers: int) -> None:
+        """From now on hand out only every `workers`-th batch, first the `worker`-th from here, counted from 0.
+
+        The batches of all workers, in turns, are those of one loader, and each carries the state of that one. A
+        worker's own state is of its next batch.
+        """
+        self.close()
+        self._stand = self._stand._replace(next_row=self._stand.next_row + worker * self._batch_size)
+        self._every = workers
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-ready state: resumes with any `dp_size`, and with any `batch_size` from the same row on."""
-        return self._state(self._next_row)
+        """JSON-ready state: resumes with any `dp_size`, and with any `batch_size` from the same row on.
+
+        Where ranks skipped corrupt record batches, `merge_states` makes one of theirs.
+        """
+        return self._state(self._stand._replace(next_row=min(self._stand.next_row, self.plan.total_rows)))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`. ValueError, with both values, if it is of another plan, objective or noise seed."""
-        own = self._state(0)
-        for field in ("format", "plan", "objective", "noise_seed", "skipped_batches"):
+        """Go on from `state`. ValueError, with both values, if it is of another plan, objective or noise seed.
+
+        A plan takes the states of those that it continues (see `compile_stages`), up to the row where it leaves them.
+        Rows of the record batches that the state skipped stay padding, whatever the shards hold by now.
+        """
+        own = self._state(_Stand(0, ()))
+        shared = self.plan.rows_shared_with(str(state.get("plan")))
+        if shared is not None:
+            own["plan"] = state["plan"]
+        for field in ("format", "plan", "objective", "noise_seed"):
             if state.get(field) != own[field]:
                 raise ValueError(
                     f"the state's {field} is {state.get(field)!r}, this loader's {own[field]!r}: its row numbers mean "
@@ -96,85 +180,120 @@ class Loader:
         row = state.get("next_row")
         if not isinstance(row, int) or not 0 <= row <= self.plan.total_rows:
             raise ValueError(f"the state's next_row is {row!r}: the plan has rows 0 … {self.plan.total_rows - 1}")
-        self._next_row = row
+        check_row(self.plan, row, shared, self._batch_size)
+        skipped = self._skipped_of(state)
+        self.close()
+        for reader in self._readers:
+            reader.skip([batch for name in skipped if (batch := reader.number(*name)) is not None])
+        self._stand = _Stand(row, skipped)
 
-    def _state(self, next_row: int) -> dict[str, Any]:
+    def _skipped_of(self, state: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+        """A state's skipped record batches, each of which some stage's shards have."""
+        listed = state.get("skipped_batches")
+        if not isinstance(listed, list) or not all(map(_is_name, listed)):
+            raise ValueError(f"the state's skipped_batches is {listed!r}: it is a list of [shard path, batch number]")
+        for path, batch in listed:
+            if all(reader.number(path, batch) is None for reader in self._readers):
+                raise ValueError(
+                    f"the state skipped record batch {batch} of shard {path!r}, and the shard table has none of that "
+                    "name: open the mixture that the state was made with"
+                )
+        return tuple(sorted({(path, batch) for path, batch in listed}))
+
+    def _state(self, stand: _Stand) -> dict[str, Any]:
         return {
             "format": STATE_FORMAT,
             "plan": self.plan.hash,
-            "next_row": next_row,
+            "next_row": stand.next_row,
             "noise_seed": self._noise_key.seed,
             "objective": self.objective.hash(self._noise_key.mask_token_id),
-            "skipped_batches": [],
+            "skipped_batches": [list(name) for name in stand.skipped],
         }
 
-    def _want(self, first_row: int) -> _Wanted | None:
-        """This rank's rows of the global batch that starts at `first_row`; None when that one is not whole."""
-        next_row = first_row + self._batch_size
-        if next_row > self.plan.total_rows:
-            return None
-        k = np.arange(first_row + self._dp_rank, next_row, self._dp_size, dtype=np.int64)
-        rows = self._order(first_row, k)
-        return _Wanted(next_row, k, rows, self.order.places(rows))
+    def _threads(self) -> _Running:
+        """The threads at work; started where there are none, and in a forked process."""
+        if self._running is None or self._running.process != os.getpid():
+            planner = Ahead(self._plan_from(self._stand.next_row), self._prefetch_batches, "tokenmill-planner")
+            batches = Ahead(self._make(planner, self._stand.skipped), 1, "tokenmill-batches")
+            self._running = _Running(planner, batches, os.getpid())
+        return self._running
 
-    def _order(self, first_row: int, k: I64) -> OrderedRows:
-        """`order(k)`, of k within one global batch, out of a longer stretch that is looked up at once."""
-        if (
-            self._lookup is None
-            or not self._lookup[0] <= first_row <= k[-1] < self._lookup[0] + self._lookup[1].row.size
-        ):
-            end = min(first_row + max(_ROWS_PER_LOOKUP, self._batch_size), self.plan.total_rows)
-            self._lookup = (first_row, self.order.order(np.arange(first_row, end)))
-        base, stretch = self._lookup
-        return OrderedRows(stretch.component[k - base], stretch.epoch[k - base], stretch.row[k - base])
+    def _plan_from(self, first_row: int) -> Iterator[_Wanted]:
+        """This rank's rows of each global batch from `first_row` on, their reads under way.
 
-    def _read(self, wanted: _Wanted, following: _Wanted | None) -> Batch:
-        """Gather the rows, with the next batch's reads under way, and make them noisy."""
-        batches, which = np.unique(wanted.places.batch, return_inverse=True)
-        self._reader.prefetch(batches.tolist())
-        if following is not None:
-            self._reader.prefetch(np.unique(following.places.batch).tolist())
-        mixture = self.plan.mixture
+        The last one that is not whole is dropped, or filled up with padding where rows come in stored order.
+        """
+        base, stretch = 0, self.order.order(())
+        total, size = self.plan.total_rows, self._batch_size
+        for first in count(first_row, size * self._every):
+            end = first + size
+            if first >= total or (end > total and not self.plan.stored):
+                return
+            if min(end, total) > base + stretch.row.size:
+                base = first
+                stretch = self.order.order(np.arange(first, min(first + max(_ROWS_PER_LOOKUP, size), total)))
+            k = np.arange(first + self._dp_rank, end, self._dp_size, dtype=np.int64)
+            at = k - base
+            k[k >= total] = -1
+            if end > total:
+                rows = self.order.order(k)
+            else:
+                rows = OrderedRows(stretch.component[at], stretch.epoch[at], stretch.row[at])
+            stage = int(self.plan.stage_of(first))
+            sought = Sought.of(self.order.places(rows, stage))
+            asked = self._readers[stage].ask(sought.batches)
+            identity = self.order.identities(rows, stage)
+            yield _Wanted(stage, first, min(end, total), k, rows, identity, sought, asked)
+
+    def _make(self, several: Iterator[_Wanted], skipped: tuple[tuple[str, int], ...]) -> Iterator[tuple[Batch, _Stand]]:
+        """Each batch, and where the loader stands behind it: at its own next one, where it takes turns."""
+        for wanted in several:
+            reader = self._readers[wanted.stage]
+            found = [reader.wait(*read) for read in zip(wanted.sought.batches, wanted.asked, strict=True)]
+            lost = [batch for batch, stored in zip(wanted.sought.batches, found, strict=True) if stored.is_skipped]
+            if lost:
+                skipped = tuple(sorted({*skipped, *map(reader.name, lost)}))
+            batch = self._batch(wanted, found, _Stand(wanted.next_row, skipped))
+            yield batch, _Stand(wanted.next_row + (self._every - 1) * self._batch_size, skipped)
+
+    def _batch(self, wanted: _Wanted, found: list[StoredRows], stand: _Stand) -> Batch:
+        """Gather the rows and make them noisy."""
+        mixture = self.plan.stages[wanted.stage].mixture
         aligned = mixture.sequence_align > 1
-        clean = np.empty((wanted.k.size, mixture.sequence_length), np.int64)
-        valid = np.empty(wanted.k.size, np.int32)
-        answers = None if mixture.layout == PRETRAINING else np.zeros(clean.shape, np.bool_)
-        pieces: list[Pieces] = []
-        for index, number in enumerate(batches.tolist()):
-            stored = self._reader.get(number)
-            members = np.flatnonzero(which == index)
-            clean[members] = stored.tokens[wanted.places.row[members]]
-            valid[members] = stored.valid[wanted.places.row[members]]
-            if aligned or self.objective.needs_pieces:
-                found = stored.pieces(wanted.places.row[members], mixture.sequence_align)
-                pieces.append(found._replace(row=members[found.row]))
-            if answers is not None:
-                answers[members] = stored.answers(wanted.places.row[members], mixture.sequence_align)
+        stored = gather(
+            wanted.sought,
+            found,
+            mixture.sequence_length,
+            pieces=aligned or self.objective.needs_pieces,
+            answers=mixture.layout != PRETRAINING,
+        )
         gathered = Gathered(
-            clean=clean,
-            valid=valid,
-            pieces=_in_order(pieces) if pieces else None,
+            **stored._asdict(),
             aligned=aligned,
             rows=wanted.k,
-            answers=answers,
             epoch=wanted.rows.epoch,
-            identity=self.order.identities(wanted.rows),
-            batch_rows=(wanted.next_row - self._batch_size, wanted.next_row),
+            identity=wanted.identity,
+            batch_rows=(wanted.first_row, wanted.first_row + self._batch_size),
         )
+        gathered = padded(gathered, self._noise_key.padding_id)
         batch_type = KeyedBatch if self._noise_key.on_device else self.objective.batch_type
         return batch_type(
             **self.objective.arrays(gathered, self._noise_key),
             rows=wanted.k,
             component=wanted.rows.component,
-            component_names=tuple(component.name for component in mixture.components),
+            component_names=self.plan.component_names,
             epoch=wanted.rows.epoch,
             stored_row=wanted.rows.row,
-            state=self._state(wanted.next_row),
+            state=self._state(stand),
         )
 
 
-def _in_order(several: list[Pieces]) -> Pieces:
-    """All of them, by row; those of a row stay in their order."""
-    row, start, end = (np.concatenate(columns) for columns in zip(*several, strict=True))
-    order = np.argsort(row, kind="stable")
-    return Pieces(row[order], start[order], end[order])
+def _reopened(reopen: Callable[[], Loader], state: dict[str, Any]) -> Loader:
+    loader = reopen()
+    loader.load_state_dict(state)
+    return loader
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it is [shard path, batch number]."""
+    return isinstance(value, list | tuple) and list(map(type, value)) == [str, int]

@@ -1,29 +1,34 @@
-"""Opening a published mixture: find it, check it, compile the plan."""
+"""Opening published mixtures: find them, check them, compile the plan."""
 
 import json
 import re
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
-from tokenmill.manifests.mixture import FOLDER, Mixture, compile_plan
+from tokenmill.manifests.mixture import FOLDER, Mixture
+from tokenmill.manifests.plan import Plan, validation_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
 from tokenmill.pipeline.loader.block import Block
+from tokenmill.pipeline.loader.cache import DEFAULT_BYTES, BatchCache
 from tokenmill.pipeline.loader.canvas import Canvas
+from tokenmill.pipeline.loader.compiled import open_table
 from tokenmill.pipeline.loader.dream import Dream
 from tokenmill.pipeline.loader.illada import Illada
 from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.llada_sft import LladaSft
-from tokenmill.pipeline.loader.loader import Loader
+from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.stages import Opened, Stage, check_batch_size, plan_of
+from tokenmill.pipeline.loader.stock import packed_rows
+from tokenmill.pipeline.loader.stored_order import StoredOrder
 from tokenmill.pipeline.storage import Storage
 
-_INSIDE = ("batch_offsets", "batch_lengths", "batch_rows", "batch_hashes")
-_COLUMNS = ["component", "unit", "path", "rows", "tokens", *_INSIDE]
 #: Objectives by name, with their papers' parameters.
 OBJECTIVES: dict[str, Objective] = {
     "llada": Llada(),
@@ -35,11 +40,12 @@ OBJECTIVES: dict[str, Objective] = {
     "autoregressive": Autoregressive(),
 }
 ObjectiveName = Literal["llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive"]
+_HASH = re.compile("[0-9a-f]{32}")
 _RUN_MANIFEST = re.compile(r"manifests/run-(\d{5})\.[0-9a-f]+\.json")
 
 
 def open_mixture(
-    path_or_url: str,
+    path_or_url: str | Sequence[Stage],
     *,
     batch_size: int,
     objective: ObjectiveName | Objective = "llada",
@@ -50,25 +56,92 @@ def open_mixture(
     masks: Literal["loader", "device"] = "loader",
     total_rows: int | None = None,
     window_bytes: int | None = None,
+    split: Literal["train", "validation"] = "train",
+    repeats: Collection[str] = (),
+    tokenizer_hash: str | None = None,
+    tables_dir: str | None = None,
+    on_corrupt: Literal["raise", "skip_and_report"] = "raise",
+    cache_dir: str | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
+    prefetch_batches: int = DEFAULT_PREFETCH,
 ) -> Loader:
-    """A loader over a published mixture.
+    """A loader over a published mixture, or over several, one stage after another.
+
+    A component that two stages share goes on where the earlier one left it, if it is the same packed rows. To change
+    the rest of a run, add a stage to its list with the row it begins at (`at`): states of the shorter list are taken
+    up to that row.
 
     Args:
-        path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest.
+        path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest;
+            or stages, each of which begins on a global batch.
         batch_size: rows of a global batch, all ranks together.
         objective: a name, or `Llada(…)`, `Block(…)` and so on, with parameters of your own.
-        seed: 64-bit seed of the noise; by default the mixture's, which the order always uses.
+        seed: 64-bit seed of the noise; by default the first mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
         dp_size: how many those are (R).
         mask_token_id: by default the tokenizer's mask token.
         masks: who draws them; with "device" a batch has all that `torch_masks` needs to draw the same ones there.
-        total_rows: length of the plan; by default as long as every component's `max_epochs` allows.
+        total_rows: length of the plan; by default as long as every component's `max_epochs` allows. Not with stages.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
+        split: "validation" for the rows that were held out before packing: once, in stored order, with the same noise
+            every time; the last global batch is filled with rows of padding, numbered -1.
+        repeats: sources whose documents may come in two packings, as with a longer L in a later stage; each packing
+            counts its rows and epochs alone.
+        tokenizer_hash: of the trainer's tokenizer, or the path of its tokenizer.json: another one is refused.
+        tables_dir: local folder for shard tables in a form that opens at once, made there by the first that opens one;
+            for runs of millions of record batches. By default they are read into memory each time.
+        on_corrupt: a record batch whose bytes are not what the shard table says, or missing, is an error ("raise"), or
+            its rows become padding from then on, which is logged and kept in the state ("skip_and_report").
+        cache_dir: folder on this node's disk that keeps record batches for all its ranks and jobs; None: none is kept.
+        cache_bytes: limit on what the folder holds.
+        prefetch_batches: global batches whose record batches are read before they are wanted.
 
     Raises:
         ValueError: the arguments don't fit each other or the data; says how.
         FileNotFoundError: no such mixture.
     """
+    reopen = partial(open_mixture, **locals())
+    _check_ranks(batch_size, dp_rank, dp_size)
+    if on_corrupt not in ("raise", "skip_and_report"):
+        raise ValueError(f"on_corrupt is {on_corrupt!r}: give 'raise' or 'skip_and_report'")
+    if prefetch_batches < 1:
+        raise ValueError(f"prefetch_batches is {prefetch_batches}: give at least 1")
+    params = _objective(objective)
+    stages = [Stage(path_or_url, total_rows)] if isinstance(path_or_url, str) else list(path_or_url)
+    if len(stages) != 1 and (total_rows is not None or split != "train"):
+        raise ValueError(f"total_rows and split={split!r} are for one mixture: give each stage its rows")
+    opened = _open_stages(stages, tables_dir)
+    for one in opened:
+        if one.mixture.layout not in params.layouts:
+            raise ValueError(_other_layout(params, one.mixture.layout))
+        _check_tokenizer(one, tokenizer_hash)
+    noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id, masks == "device")
+    order = _order(stages, opened, split, window_bytes, repeats)
+    plan = order.plan
+    if split == "train":
+        check_batch_size(plan, batch_size)
+    readers = _readers(
+        plan,
+        opened,
+        cache=BatchCache(cache_dir, cache_bytes) if cache_dir is not None else None,
+        skip_corrupt=on_corrupt == "skip_and_report",
+        padding_id=next(token for token in (noise_key.padding_id, 0, 1) if token not in (-1, noise_key.mask_token_id)),
+    )
+    return Loader(
+        plan,
+        order,
+        readers,
+        params,
+        noise_key,
+        batch_size=batch_size,
+        dp_rank=dp_rank,
+        dp_size=dp_size,
+        reopen=reopen,
+        prefetch_batches=prefetch_batches,
+    )
+
+
+def _check_ranks(batch_size: int, dp_rank: int, dp_size: int) -> None:
     if dp_size < 1 or not 0 <= dp_rank < dp_size:
         raise ValueError(f"dp_rank {dp_rank} of dp_size {dp_size}: give a rank from 0 to dp_size - 1")
     if batch_size < 1 or batch_size % dp_size:
@@ -77,10 +150,12 @@ def open_mixture(
             f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
             f"{near + dp_size}"
         )
-    params = _objective(objective)
-    storage, mixture = _open(path_or_url)
-    if mixture.layout not in params.layouts:
-        raise ValueError(_other_layout(params, mixture.layout))
+
+
+def _noise_key(
+    params: Objective, mixture: Mixture, seed: int | None, mask_token_id: int | None, on_device: bool
+) -> NoiseKey:
+    """What noise hangs on, of all stages: they have one tokenizer."""
     mask_id = mixture.special_ids["mask"] if mask_token_id is None else mask_token_id
     if params.needs_mask and mask_id < 0:
         raise ValueError(
@@ -89,7 +164,7 @@ def open_mixture(
     noise_seed = mixture.seed if seed is None else seed
     if not 0 <= noise_seed < 1 << 64:
         raise ValueError(f"seed is {noise_seed}: give a 64-bit number, 0 … 2^64-1")
-    if masks == "device" and not params.masks_on_device:
+    if on_device and not params.masks_on_device:
         raise ValueError(f"masks='device' is not offered with {params}: its weights need the masks; use masks='loader'")
     noise_key = NoiseKey(
         seed=noise_seed,
@@ -97,32 +172,37 @@ def open_mixture(
         padding_id=_padding_id(mixture),
         eos_id=mixture.special_ids["eos"],
         vocab_size=mixture.vocab_size,
-        on_device=masks == "device",
+        on_device=on_device,
     )
     if params.needs_eos and noise_key.eos_id < 0:
         raise ValueError(f"{params} fills answers up with the end-of-text token, and the tokenizer has none")
     if isinstance(params, Llada) and params.tail == "drop" and noise_key.padding_id < 0:
         raise ValueError("tail='drop' needs a padding id, and the tokenizer has neither pad nor eos: use 'segment'")
-    plan = compile_plan(mixture, total_rows, window_bytes)
-    shards = _shard_table(storage, mixture)
-    reader = Reader(
-        storage,
-        shards,
-        length=mixture.sequence_length,
-        vocab_size=mixture.vocab_size,
-        layout=mixture.layout,
-        memory_bytes=plan.window_bytes * 5 // 4,  # a quarter for the next windows while the last ones end
-    )
-    return Loader(
-        plan,
-        Order(plan, shards),
-        reader,
-        params,
-        noise_key,
-        batch_size=batch_size,
-        dp_rank=dp_rank,
-        dp_size=dp_size,
-    )
+    return noise_key
+
+
+def _readers(plan: Plan, opened: Sequence[Opened], **settings: Any) -> list[Reader]:
+    """A reader for each of the plan's stages; those of one shard table share it, and what it holds."""
+    readers: dict[tuple[str, str], Reader] = {}
+    found = []
+    for stage in plan.stages:
+        one = opened[stage.index]
+        key = (one.storage.root, one.mixture.shard_table_hash)
+        if key not in readers:
+            # A quarter for the next windows while the last ones end; behind another stage, its windows end, too.
+            quarters = 5 if len(plan.stages) == 1 else 9
+            readers[key] = Reader(
+                one.storage,
+                one.shards,
+                length=one.mixture.sequence_length,
+                vocab_size=one.mixture.vocab_size,
+                layout=one.mixture.layout,
+                align=one.mixture.sequence_align,
+                **settings,
+                memory_bytes=max(stage.window_bytes for stage in plan.stages) * quarters // 4,
+            )
+        found.append(readers[key])
+    return found
 
 
 class OpenedOrder(NamedTuple):
@@ -136,14 +216,30 @@ class OpenedOrder(NamedTuple):
 
     storage: Storage
     shards: pa.Table
-    order: Order
+    order: Order | StoredOrder
 
 
-def open_order(path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None) -> OpenedOrder:
+def open_order(
+    path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None, split: str = "train"
+) -> OpenedOrder:
     """The order in which `open_mixture` with these arguments takes rows."""
-    storage, mixture = _open(path_or_url)
-    shards = _shard_table(storage, mixture)
-    return OpenedOrder(storage, shards, Order(compile_plan(mixture, total_rows, window_bytes), shards))
+    stages = [Stage(path_or_url, total_rows)]
+    opened = _open_stages(stages, None)
+    order = _order(stages, opened, split, window_bytes, ())
+    return OpenedOrder(opened[0].storage, opened[0].shards, order)
+
+
+def _order(
+    stages: Sequence[Stage], opened: Sequence[Opened], split: str, window_bytes: int | None, repeats: Collection[str]
+) -> Order | StoredOrder:
+    """The order of a split, with its plan compiled."""
+    if split == "validation":
+        plan = validation_plan(opened[0].mixture, packed_rows(opened[0].shards))
+        return StoredOrder(plan, opened[0].shards)
+    if split != "train":
+        raise ValueError(f"split is {split!r}: give 'train' or 'validation'")
+    plan = plan_of(stages, opened, window_bytes, repeats)
+    return Order(plan, [opened[stage.index].shards for stage in plan.stages])
 
 
 def latest_mixture(storage: Storage) -> str:
@@ -181,6 +277,33 @@ def read_mixture(storage: Storage, path: str) -> Mixture:
     return Mixture.from_json(text)
 
 
+def _open_stages(stages: Sequence[Stage], tables_dir: str | None) -> list[Opened]:
+    """The stages' mixtures and shard tables, each table read once."""
+    found: list[Opened] = []
+    tables: dict[str, pa.Table] = {}
+    for stage in stages:
+        storage, mixture = _open(stage.path_or_url)
+        if mixture.shard_table_hash not in tables:
+            tables[mixture.shard_table_hash] = open_table(storage, mixture, tables_dir)
+        found.append(Opened(storage, mixture, tables[mixture.shard_table_hash]))
+    return found
+
+
+def _check_tokenizer(opened: Opened, wanted: str | None) -> None:
+    """Refuse a run of another tokenizer than the trainer's, which is given by its hash or its file's path."""
+    if wanted is None:
+        return
+    if not _HASH.fullmatch(wanted):
+        folder, slash, name = wanted.rpartition("/")
+        wanted = xxhash.xxh3_128_hexdigest(Storage(folder + slash or ".").read(name))
+    found = opened.mixture.tokenizer_hash
+    if wanted != found:
+        raise ValueError(
+            f"the trainer's tokenizer hashes to {wanted}, that of {opened.storage.url(opened.mixture.path)} to {found} "
+            f"({opened.storage.url(opened.mixture.tokenizer_path)}): train with that file, or pack the run with yours"
+        )
+
+
 def _open(path_or_url: str) -> tuple[Storage, Mixture]:
     """The run's root and the mixture that a path names, checked against its name."""
     if path_or_url.endswith(".json"):
@@ -193,18 +316,6 @@ def _open(path_or_url: str) -> tuple[Storage, Mixture]:
         storage = Storage(path_or_url)
         path = latest_mixture(storage)
     return storage, read_mixture(storage, path)
-
-
-def _shard_table(storage: Storage, mixture: Mixture) -> pa.Table:
-    """The shard table, checked against the mixture's hash of it."""
-    data = storage.read(mixture.shard_table_path)
-    found = xxhash.xxh3_128_hexdigest(data)
-    if found != mixture.shard_table_hash:
-        raise ValueError(
-            f"shard table {storage.url(mixture.shard_table_path)} hashes to {found}, the mixture says "
-            f"{mixture.shard_table_hash}: restore the file, or publish the mixture again"
-        )
-    return pq.ParquetFile(pa.BufferReader(data)).read(columns=_COLUMNS, use_threads=False)
 
 
 def _other_layout(params: Objective, layout: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.kernels import kernel
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 BOOL = npt.NDArray[np.bool_]
 I32 = npt.NDArray[np.int32]

@@ -16,7 +16,8 @@ import xxhash
 
 import tokenmill
 from tokenmill.manifests.audit import balance_sheet, shards_of, strata_tokens
-from tokenmill.manifests.mixture import Component, Mixture, compile_plan
+from tokenmill.manifests.mixture import Component, Mixture
+from tokenmill.manifests.plan import compile_plan
 from tokenmill.manifests.receipts import Output, Receipt, canonical_json, hash_json, library_versions, receipt_table
 from tokenmill.manifests.shards import shard_table
 from tokenmill.pipeline.copies import MARK, copies_names

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tokenmill.pipeline.loader.batch import Batch, Gathered, NoiseKey, Objective
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 PAD, EOS, MASK = 0, 1, 2
 VOCABULARY = 1000

@@ -56,9 +56,16 @@ def spelled(component: int, rows: int, length: int, vocab_size: int) -> np.ndarr
 
 
 def write_run(
-    root: Path, stored: Sequence[Stored], *, length: int, vocab_size: int, seed: int = 7, layout: str = PRETRAINING
+    root: Path,
+    stored: Sequence[Stored],
+    *,
+    length: int,
+    vocab_size: int,
+    seed: int = 7,
+    layout: str = PRETRAINING,
+    in_mixture: Sequence[str] | None = None,
 ) -> Run:
-    """Write shards, table, mixture and run manifest below `root`."""
+    """Write shards, table, mixture and run manifest below `root`; the mixture has all components, or those named."""
     storage, table_rows, components = Storage(str(root)), [], []
     all_rows, all_valid = {}, {}
     for index, component in enumerate(stored):
@@ -80,7 +87,24 @@ def write_run(
                 )
                 done += sum(batches)
         entry = Component(component.name, component.weight, count, int(valid.sum()), component.max_epochs)
-        components.append(entry)
+        if in_mixture is None or component.name in in_mixture:
+            components.append(entry)
+    form = {"length": length, "vocab_size": vocab_size, "seed": seed, "layout": layout}
+    mixture, table = publish(storage, table_rows, components, **form)
+    return Run(root, mixture, table, all_rows, all_valid)
+
+
+def publish(
+    storage: Storage,
+    table_rows: Sequence[dict],
+    components: Sequence[Component],
+    *,
+    length: int,
+    vocab_size: int,
+    seed: int,
+    layout: str = PRETRAINING,
+) -> tuple[Mixture, pa.Table]:
+    """Write shard table, tokenizer, mixture and run manifest for shards that are there."""
     table = shard_table(table_rows)
     sink = io.BytesIO()
     pq.write_table(table, sink)
@@ -100,7 +124,7 @@ def write_run(
     )
     storage.write(mixture.path, mixture.to_json().encode())
     storage.write("manifests/run-00000.0123abcd.json", f'{{"mixture": "{mixture.path}"}}'.encode())
-    return Run(root, mixture, table, all_rows, all_valid)
+    return mixture, table
 
 
 def _write_shard(storage, path, tokens, valid, batches, vocab_size, layout, runs):

@@ -11,8 +11,10 @@ from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.schemas import sequence_schema
 from tokenmill.manifests.shards import CONCAT, DIALOGUE, PRETRAINING, SequenceFormat
 from tokenmill.pipeline.loader import Illada, Loader, open_mixture
+from tokenmill.pipeline.loader.gather import Sought, gather
 from tokenmill.pipeline.loader.opening import OBJECTIVES
-from tokenmill.pipeline.loader.reader import StoredRows
+from tokenmill.pipeline.loader.order import Places
+from tokenmill.pipeline.loader.stored_rows import StoredRows
 
 
 def turns(row: int) -> list[int]:
@@ -106,9 +108,10 @@ def test_answers_follow_the_pieces_of_aligned_rows(data):
     valid = pa.array([sum(sizes) for sizes in pieces], pa.int32())
     columns = [tokens, *columns, valid, pa.array(runs, schema.field("maskable").type)]
     table = pa.RecordBatch.from_arrays(columns, schema=schema)
-    stored = StoredRows(np.zeros((rows, length), np.uint16), valid.to_numpy(), table)
+    stored = StoredRows(np.zeros((rows, length), np.uint16), valid.to_numpy(), table, align)
     asked = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=4))
-    found = stored.answers(np.array(asked), align)
+    places = Places(np.zeros(len(asked), np.int64), np.array(asked))
+    found = gather(Sought.of(places), [stored], length, pieces=False, answers=True).answers
     for index, row in enumerate(asked):
         marks = [bool(i % 2) for i, run in enumerate(runs[row]) for _ in range(run)]
         expected, at, taken = [False] * length, 0, 0

@@ -13,7 +13,7 @@ from tests.loader.gathered import MASK, PAD, key
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.batch import Gathered
 from tokenmill.pipeline.loader.llada import Llada
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 
 def made(params: Llada, valid, rows, length: int, seed: int = 3, clean=None, pieces=None) -> dict:

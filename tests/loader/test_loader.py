@@ -128,7 +128,7 @@ def test_the_state_of_another_plan_is_refused(run, make_run):
         mine, theirs = loader.state_dict()[field], other.state_dict()[field]
         with pytest.raises(ValueError, match=re.escape(f"state's {field} is {theirs!r}, this loader's {mine!r}")):
             loader.load_state_dict(other.state_dict())
-    for field, value in {"format": "x", "skipped_batches": [3], "next_row": 10**9}.items():
+    for field, value in {"format": "x", "skipped_batches": 3, "next_row": 10**9}.items():
         with pytest.raises(ValueError, match=f"state's {field} is"):
             loader.load_state_dict(loader.state_dict() | {field: value})
     assert loader.state_dict()["next_row"] == 0
@@ -230,9 +230,9 @@ def counted(run, monkeypatch) -> list[tuple[str, int]]:
     reads = []
     read_range = Storage.read_range
 
-    def counting(self, path, offset, length):
+    def counting(self, path, offset, length, **waiting):
         reads.append((path, offset))
-        return read_range(self, path, offset, length)
+        return read_range(self, path, offset, length, **waiting)
 
     monkeypatch.setattr(Storage, "read_range", counting)
     return reads
@@ -265,7 +265,7 @@ def test_memory_is_bounded_and_failed_reads_are_tried_again(run, monkeypatch):
         assert reader._held_bytes == sum(sizes[held] * 32 for held in reader._held) <= 8 * 32 * 2
     assert len(reads) == len(sizes) + 1
     good = Storage.read_range
-    monkeypatch.setattr(Storage, "read_range", lambda *_: (_ for _ in ()).throw(OSError("no route")))
+    monkeypatch.setattr(Storage, "read_range", lambda *_, **__: (_ for _ in ()).throw(OSError("no route")))
     with pytest.raises(OSError, match="no route"):
         reader.get(5)
     monkeypatch.setattr(Storage, "read_range", good)
@@ -296,5 +296,5 @@ def test_import_is_quick_and_light():
         subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True) for _ in range(3)
     ]
     answers = [run.stdout.strip().split(" ", 1) for run in runs]
-    assert {rest for _, rest in answers} == {"[] ['loader', 'storage']"}
+    assert {rest for _, rest in answers} == {"[] ['loader', 'retries', 'storage']"}
     assert min(float(took) for took, _ in answers) < 1.0

@@ -1,13 +1,15 @@
 """The order is a pure function of the plan: against a slow version, and what must hold of any order."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.loader.small_run import Stored, spelled
 from tokenmill.manifests.keyed import key64, keyed_permutation, mix64
-from tokenmill.manifests.mixture import Component, Mixture, compile_plan
+from tokenmill.manifests.mixture import Component, Mixture
+from tokenmill.manifests.plan import compile_plan
 from tokenmill.manifests.shards import shard_table
 from tokenmill.pipeline.loader.order import Order
 
@@ -15,9 +17,9 @@ LENGTH = 16
 ROW_BYTES = 2 * LENGTH
 
 
-def order_of(stored, total_rows=None, window_bytes=None, seed=7) -> Order:
-    """An order over shards that need not exist: the order reads the shard table alone."""
-    rows, components = [], []
+def table_of(stored) -> pa.Table:
+    """The shard table of shards that need not exist."""
+    rows = []
     for component in stored:
         for u, unit in enumerate(component.units):
             for s, batches in enumerate(unit):
@@ -27,6 +29,13 @@ def order_of(stored, total_rows=None, window_bytes=None, seed=7) -> Order:
                 inside = {"batch_offsets": [0] * len(batches), "batch_lengths": [0] * len(batches)}
                 inside |= {"batch_rows": batches, "batch_hashes": [bytes(16)] * len(batches)}
                 rows.append(entry | blanks | inside | {"rows": sum(batches), "tokens": sum(batches) * LENGTH})
+    return shard_table(rows)
+
+
+def order_of(stored, total_rows=None, window_bytes=None, seed=7) -> Order:
+    """An order over shards that need not exist: the order reads the shard table alone."""
+    components = []
+    for component in stored:
         count = sum(sum(shard) for unit in component.units for shard in unit)
         components.append(Component(component.name, component.weight, count, count * LENGTH, component.max_epochs))
     mixture = Mixture.of(
@@ -40,7 +49,7 @@ def order_of(stored, total_rows=None, window_bytes=None, seed=7) -> Order:
         shard_table_hash="",
         components=components,
     )
-    return Order(compile_plan(mixture, total_rows, window_bytes), shard_table(rows))
+    return Order(compile_plan(mixture, total_rows, window_bytes), [table_of(stored)])
 
 
 BATCHES = st.lists(st.integers(1, 9), min_size=1, max_size=5)
@@ -72,13 +81,13 @@ def slow_order(stored: list[Stored], order: Order) -> list[tuple[int, int, int]]
             taken[index] += 1
             if (index, epoch) not in epochs:
                 component = by_name[mixture.components[index].name]
-                epochs[index, epoch] = slow_epoch(component, mixture.seed, epoch, order.windows[index])
+                epochs[index, epoch] = slow_epoch(component, mixture.seed, epoch, order.windows()[index])
             found.append((index, epoch, epochs[index, epoch][place]))
     return found
 
 
-def slow_epoch(component: Stored, seed: int, epoch: int, window: int) -> list[int]:
-    """Rows of a component in the order of one epoch."""
+def slow_batches(component: Stored, seed: int, epoch: int) -> list[range]:
+    """The rows of each of a component's record batches, in the order of one epoch."""
     key, first, batches = key64("epoch", seed, component.name, epoch), 0, []
     for u, unit in enumerate(component.units):
         unit_key = key64("unit", component.name, f"unit-{u:03}")
@@ -86,10 +95,14 @@ def slow_epoch(component: Stored, seed: int, epoch: int, window: int) -> list[in
             identity = int(mix64(np.array([number], np.uint64), 0)[0]) ^ unit_key
             batches.append((int(mix64(np.array([identity], np.uint64), key)[0]), range(first, first + size)))
             first += size
-    batches.sort(key=lambda item: item[0])
-    found = []
+    return [rows for _, rows in sorted(batches, key=lambda item: item[0])]
+
+
+def slow_epoch(component: Stored, seed: int, epoch: int, window: int) -> list[int]:
+    """Rows of a component in the order of one epoch."""
+    batches, found = slow_batches(component, seed, epoch), []
     for number in range(0, len(batches), window):
-        rows = [row for _, part in batches[number : number + window] for row in part]
+        rows = [row for part in batches[number : number + window] for row in part]
         permutation = keyed_permutation(len(rows), key64("window", seed, component.name, epoch, number // window))
         found += [rows[i] for i in permutation]
     return found
@@ -181,9 +194,9 @@ GOLDEN = [
 def test_windows_follow_row_shares_within_the_budget():
     batch = 8 * ROW_BYTES
     stored = [Stored("a/train", 0.75, [[[8] * 500]], 99), Stored("b/train", 0.25, [[[8] * 500]], 99)]
-    assert order_of(stored, 10, 4 * batch).windows == [2, 2]
-    assert order_of(stored, 10, 104 * batch).windows == [77, 27]
-    assert order_of(stored, 10, 104 * batch + batch - 1).windows == [77, 27]
+    assert order_of(stored, 10, 4 * batch).windows() == [2, 2]
+    assert order_of(stored, 10, 104 * batch).windows() == [77, 27]
+    assert order_of(stored, 10, 104 * batch + batch - 1).windows() == [77, 27]
     with pytest.raises(ValueError, match=f"window_bytes is {4 * batch - 1}, but two .* {4 * batch} bytes"):
         order_of(stored, 10, 4 * batch - 1)
 
@@ -191,7 +204,7 @@ def test_windows_follow_row_shares_within_the_budget():
 def test_rows_of_a_window_come_from_its_batches_only():
     stored = [Stored("a/train", 1.0, [[[8] * 40]])]
     order = order_of(stored, 320, 5 * 8 * ROW_BYTES)
-    assert order.windows == [5]
+    assert order.windows() == [5]
     batches = order.places(order.order(np.arange(320))).batch.reshape(8, 40)
     assert [len(set(window)) for window in batches.tolist()] == [5] * 8
     assert sorted(b for window in batches.tolist() for b in set(window)) == list(range(40))
@@ -218,7 +231,8 @@ def test_epochs_and_seeds_differ():
 def test_a_unit_taken_down_leaves_the_other_batches_in_their_order():
     units = [[[8] * 7], [[8] * 9], [[8] * 5]]
     kept, gone = order_of([Stored("a/train", 1.0, units)]), order_of([Stored("a/train", 1.0, units[:2])])
-    assert [b for b in kept._epoch(0, 0).batches.tolist() if b < 16] == gone._epoch(0, 0).batches.tolist()
+    before, after = kept._epoch(0, 0, 0).batches(0, 21).tolist(), gone._epoch(0, 0, 0).batches(0, 16).tolist()
+    assert [b for b in before if b < 16] == after
 
 
 def test_a_longer_plan_begins_as_the_shorter_one():
@@ -239,9 +253,9 @@ def test_a_shard_table_that_is_not_the_mixtures_is_refused(run):
     with pytest.raises(
         ValueError, match="component 'web/train' has 63 rows and 1008 tokens, its shard table 38 and 608"
     ):
-        Order(plan, run.shards.filter([unit != "unit-001" for unit in run.shards["unit"].to_pylist()]))
+        Order(plan, [run.shards.filter([unit != "unit-001" for unit in run.shards["unit"].to_pylist()])])
     with pytest.raises(ValueError, match="not sorted"):
-        Order(plan, run.shards.take(list(range(run.shards.num_rows))[::-1]))
+        Order(plan, [run.shards.take(list(range(run.shards.num_rows))[::-1])])
 
 
 def test_rows_of_small_runs_can_be_told_apart():

@@ -8,7 +8,7 @@ import pytest
 from tests.loader.gathered import key
 from tokenmill.pipeline.loader import Block, Dream, Illada, Llada, LladaSft, NoiseLevels
 from tokenmill.pipeline.loader.batch import Gathered
-from tokenmill.pipeline.loader.reader import Pieces
+from tokenmill.pipeline.loader.stored_rows import Pieces
 
 ROWS, LENGTH = 1_000_000, 4
 PRETRAINING = {

@@ -1,13 +1,17 @@
+import json
 import sys
 
 import numpy as np
 import pytest
 
 from tokenmill.pipeline.loader import Illada, open_mixture
+from tokenmill.pipeline.loader.sharding import shard_sequence
 
 torch = pytest.importorskip("torch")
 
-from tokenmill.pipeline.loader.torch_adapter import TorchBatches, mask_mod  # noqa: E402
+from tokenmill.pipeline.loader.torch_adapter import TorchBatch, TorchBatches, mask_mod, tensors  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores: it is a test
 
 
 def test_tensors_are_the_batches_arrays(run):
@@ -45,7 +49,7 @@ def test_the_mask_mod_is_the_dense_mask(run, objective):
         dense = ids[:, :, None] == ids[:, None, :]
         if objective == "autoregressive":
             dense &= np.tri(length, dtype=bool)
-        found = create_mask(mask_mod(batch), size, None, length, length, device="cpu")
+        found = create_mask(mask_mod(tensors(batch)), size, None, length, length, device="cpu")
         np.testing.assert_array_equal(found[:, 0].numpy(), dense)
 
 
@@ -59,11 +63,99 @@ def test_state_resumes(run):
     np.testing.assert_array_equal(next(iter(second))["noisy"].numpy(), next(iterator)["noisy"].numpy())
 
 
-def test_workers_are_refused(run, monkeypatch):
-    worker = type("Worker", (), {"num_workers": 1})
-    monkeypatch.setattr("tokenmill.pipeline.loader.torch_adapter.get_worker_info", lambda: worker)
-    with pytest.raises(ValueError, match="DataLoader has 1 workers"):
-        iter(TorchBatches(open_mixture(run.path, batch_size=8)))
+def told(batch) -> str:
+    """All that a batch is."""
+    arrays = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    return str(arrays | {"component_names": list(arrays["component_names"])})
+
+
+def whole(run, **fields) -> list[str]:
+    return [told(batch) for batch in TorchBatches(open_mixture(run.path, batch_size=4, **fields))]
+
+
+def data_loader(run, workers: int, state: dict | None = None, kind=torch.utils.data.DataLoader, **fields):
+    """A loader of torch's over rank 1 of 2."""
+    batches = TorchBatches(open_mixture(run.path, batch_size=4, dp_rank=1, dp_size=2))
+    if state is not None:
+        batches.load_state_dict(state)
+    return kind(batches, batch_size=None, num_workers=workers, **fields)
+
+
+@pytest.mark.parametrize("fields", [{"num_workers": 1}, {"num_workers": 3, "prefetch_factor": 1}])
+def test_workers_give_the_batches_of_one_loader_in_order(run, fields):
+    expected = whole(run, dp_rank=1, dp_size=2)
+    assert len(expected) % 3
+    workers = fields.pop("num_workers")
+    assert [told(batch) for batch in data_loader(run, workers, **fields)] == expected
+
+
+def test_workers_that_are_spawned(run):
+    found = [told(batch) for batch in data_loader(run, 1, multiprocessing_context="spawn")]
+    assert found == whole(run, dp_rank=1, dp_size=2)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 0), (0, 2)])
+def test_the_state_of_a_batch_resumes_with_any_number_of_workers(run, before, after):
+    expected = whole(run, dp_rank=1, dp_size=2)
+    seen = []
+    for batch in data_loader(run, before):
+        seen.append(told(batch))
+        if len(seen) == 7:
+            break
+    assert seen == expected[:7]
+    assert [told(batch) for batch in data_loader(run, after, batch["state"])] == expected[7:]
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("consumed", [0, 1, 8])
+def test_a_stateful_data_loader_resumes(run, workers, consumed):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+    expected = whole(run, dp_rank=1, dp_size=2)
+    first = data_loader(run, workers, kind=stateful)
+    iterator = iter(first)
+    assert [told(next(iterator)) for _ in range(consumed)] == expected[:consumed]
+    state = json.loads(json.dumps(first.state_dict()))
+    second = data_loader(run, workers, kind=stateful)
+    second.load_state_dict(state)
+    assert [told(batch) for batch in second] == expected[consumed:]
+
+
+def test_a_workers_state_is_for_as_many_workers(run):
+    batches = TorchBatches(open_mixture(run.path, batch_size=4))
+    state = batches.state_dict()
+    with pytest.raises(ValueError, match="the state is of one of 3 workers, here there are 0: resume with as many, or"):
+        batches.load_state_dict({**state, "workers": 3})
+    assert batches.state_dict() == state
+
+
+def test_persistent_workers_do_not_lose_batches_silently(run):
+    data = data_loader(run, 1, persistent_workers=True)
+    next(iter(data))
+    with pytest.raises(ValueError, match="persistent_workers is iterated a second time"):
+        next(iter(data))
+
+
+def test_a_batch_moves_as_a_whole(run):
+    batch = next(iter(TorchBatches(open_mixture(run.path, batch_size=4))))
+    moved = batch.to("meta", non_blocking=True)
+    assert type(moved) is TorchBatch
+    for name, value in batch.items():
+        if isinstance(value, torch.Tensor):
+            assert (moved[name].device.type, moved[name].shape) == ("meta", value.shape)
+        else:
+            assert moved[name] is value
+    assert all(value.device.type == "cpu" for value in batch.values() if isinstance(value, torch.Tensor))
+    if torch.cuda.is_available():
+        pinned = batch.pin_memory()
+        assert pinned["noisy"].is_pinned()
+        assert told(pinned) == told(batch)
+
+
+def test_a_mask_of_a_part_of_a_sequence_is_refused(run):
+    batch = next(iter(TorchBatches(open_mixture(run.path, batch_size=4))))
+    with pytest.raises(ValueError, match="the batch has 32 places, its segments end at 64: make the mask"):
+        mask_mod(shard_sequence(batch, 0, 2, "contiguous"))
 
 
 def test_without_torch_the_error_helps(monkeypatch):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenmill.manifests.mixture import Component, Mixture, compile_plan, most_rows
+from tokenmill.manifests.mixture import Component, Mixture
+from tokenmill.manifests.plan import compile_plan, most_rows
 
 SPECIAL_IDS = {"bos": -1, "eos": 1, "pad": 0, "mask": -1}
 
@@ -223,8 +224,8 @@ def test_plan_hash_names_all_that_decides_the_order():
 
 
 def test_default_windows_hold_two_batches_of_every_component():
-    assert compile_plan(weighed([1.0]), 10).window_bytes == 256 << 20
-    assert compile_plan(weighed([1.0] * 200), 10).window_bytes == 200 * 2 * (1 << 20)
+    assert compile_plan(weighed([1.0]), 10).stages[0].window_bytes == 256 << 20
+    assert compile_plan(weighed([1.0] * 200), 10).stages[0].window_bytes == 200 * 2 * (1 << 20)
 
 
 def test_a_plan_of_no_rows_is_refused():

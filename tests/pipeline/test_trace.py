@@ -128,11 +128,22 @@ def test_the_command(folder: Path):
     assert tokenmill("trace", str(folder), "--row", "3").startswith("row 3: component ")
 
 
+def test_rows_of_the_validation_split(folder: Path):
+    rows = stored_rows(folder)
+    opened = open_trace(str(folder), split="validation")
+    numbers = [k for batch in open_mixture(str(folder), batch_size=4, split="validation") for k in batch.rows.tolist()]
+    held_out = [k for k in numbers if k >= 0]
+    for found in trace(opened, held_out):
+        assert found.component.split("/")[1] == "validation"
+        assert (found.shard, found.record_batch, found.batch_row) == rows[found.component][found.stored_row]["place"]
+    assert len(held_out) == sum(len(some) for name, some in rows.items() if "/validation" in name) > 0
+
+
 def test_what_is_not_there_is_refused(folder: Path):
     for row in (20, -1):
         with pytest.raises(ValueError, match=f"the plan has rows 0 … 19, none numbered {row}: trace with the --total"):
             next(trace(open_trace(str(folder), total_rows=20), [0, row]))
-    with pytest.raises(ValueError, match="has mixture manifests/no.json, the newest has manifests/mixtures/"):
+    with pytest.raises(ValueError, match=r"has mixture manifests/no\.json, the newest has manifests/mixtures/"):
         open_trace(str(folder), "manifests/no.json")
     with pytest.raises(ValueError, match="holds no published run"):
         open_trace(str(folder / "manifests"))
