@@ -101,6 +101,7 @@ def run_recipe(
 ) -> Any:
     """Plan and run a recipe; returns what was published."""
     from tokenmill.pipeline.executors import open_executor
+    from tokenmill.pipeline.metrics import Metered
     from tokenmill.pipeline.prepare import prepare
     from tokenmill.pipeline.progress import reporter
     from tokenmill.pipeline.run import Run
@@ -112,7 +113,8 @@ def run_recipe(
         total = sum(part.bytes for part in parts)
         show.say(f"{recipe_file.recipe.name}: {len(parts)} parts, {total / 1e6:,.1f} MB of raw shards → {root}")
         with open_executor(executor, address, cpus) as execute:
-            return Run(recipe_file, storage, execute, show).go(parts)
+            watched = Metered(show, recipe_file.recipe.name) if executor == "ray" else show
+            return Run(recipe_file, storage, execute, watched).go(parts)
 
 
 @cli.command(short_help="Take documents down: a new version of a run without them; --erase erases their text.")

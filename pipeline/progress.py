@@ -10,6 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tokenmill.manifests.receipts import Receipt
+
 _SECONDS_BETWEEN_LINES = 5.0
 _BAR_WIDTH = 20
 
@@ -38,11 +40,47 @@ class Now:
 NOTHING_MORE = Now()
 
 
+class Pace:
+    """How fast each step goes, from what was done since it was first asked: done before counts for nothing."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[float, int]] = {}
+
+    def tasks_per_second(self, name: str, done: int) -> float:
+        """Of a step that has `done` tasks now; 0 until one was done under our eyes."""
+        clock = time.monotonic()
+        since, before = self._first.setdefault(name, (clock, done))
+        return (done - before) / (clock - since) if clock > since else 0.0
+
+
+def pace_told(rate: float, left: int | None) -> str:
+    """A rate, tasks a second, and the time that `left` tasks take by it; "" where nothing is known yet."""
+    if rate <= 0:
+        return ""
+    spoken = f"{rate:,.1f} tasks/s" if rate >= 1 else f"{60 * rate:,.1f} tasks/min"
+    return f"{spoken}, {duration(left / rate)} left" if left else spoken
+
+
+def duration(seconds: float) -> str:
+    """Such as 8 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
 class Reporter(Protocol):
     """Told how far each step is."""
 
     def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
         """`done` of `total` tasks of a step are done."""
+
+    def book(self, receipt: Receipt, seconds: float) -> None:
+        """A task wrote a receipt, after so many seconds in its step."""
 
     def say(self, line: str) -> None:
         """One line for people."""
@@ -54,15 +92,19 @@ class Quiet:
     def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
         """See Reporter."""
 
+    def book(self, receipt: Receipt, seconds: float) -> None:
+        """See Reporter."""
+
     def say(self, line: str) -> None:
         """See Reporter."""
 
 
-class Bars:
+class Bars(Quiet):
     """A bar for each step."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._pace = Pace()
         self._bars: dict[str, object] = {}
 
     def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
@@ -70,8 +112,9 @@ class Bars:
         # while more rounds may come, nobody knows how much is left, and the bar says so
         known = None if now.round else total
         if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=known, count="", now="")
-        told = {"count": f"{done:,}/{total:,}", "now": now.told()}
+            self._bars[name] = self._progress.add_task(name, total=known, count="", pace="", now="")
+        pace = pace_told(self._pace.tasks_per_second(name, done), None)
+        told = {"count": f"{done:,}/{total:,}", "pace": pace, "now": now.told()}
         self._progress.update(self._bars[name], completed=done, total=known, **told)  # type: ignore[arg-type]
 
     def say(self, line: str) -> None:
@@ -79,20 +122,22 @@ class Bars:
         self._progress.console.print(line, highlight=False, markup=False)
 
 
-class Lines:
+class Lines(Quiet):
     """A line now and then, for logs and pipes."""
 
     def __init__(self) -> None:
         self._said: dict[str, float] = {}
+        self._pace = Pace()
 
     def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
         """See Reporter."""
         clock = time.monotonic()
+        rate = self._pace.tasks_per_second(name, done)
         ends = done == total and not now.round
         if ends or clock - self._said.get(name, -_SECONDS_BETWEEN_LINES) >= _SECONDS_BETWEEN_LINES:
             self._said[name] = clock
-            told = now.told()
-            self.say(f"{name}: {done}/{total}" + (f"; {told}" if told else ""))
+            pace = "" if ends else pace_told(rate, None if now.round else total - done)
+            self.say("; ".join(filter(None, (f"{name}: {done}/{total}", now.told(), pace))))
 
     def say(self, line: str) -> None:
         """See Reporter."""
@@ -121,6 +166,7 @@ def bars(console: Console) -> Progress:
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[pace]}", markup=False),
         TextColumn("{task.fields[now]}", markup=False),
         console=console,
     )

@@ -11,29 +11,27 @@ from tokenmill.pipeline.storage import Storage
 
 @click.command(short_help="How far a run is, and what is published.")
 @click.argument("folder", metavar="RUN")
+@click.option("--watch", is_flag=True, help="Look again every few seconds, until another version is published.")
+@click.option("--every", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Seconds between two looks.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(folder: str, as_json: bool) -> None:
-    """How far the run in folder RUN is: tasks with a receipt, by step, and the versions published."""
-    from tokenmill.pipeline.sheet import status_of
+def status(folder: str, watch: bool, every: float, as_json: bool) -> None:
+    """How far the run in folder RUN is: tasks with a receipt, by step, and the versions published.
 
-    value = status_of(Storage(folder))
-    if as_json:
-        click.echo(json.dumps(value, indent=2))
-        return
-    if not value["steps"] and not value["versions"]:
+    It reads what lies in the folder, so it tells of a run on any machine, also of one that was killed.
+    """
+    from tokenmill.pipeline.sheet import status_of
+    from tokenmill.pipeline.status import print_status, watch_status
+
+    storage = Storage(folder)
+    value = status_of(storage)
+    if not (value["steps"] or value["planned"] or value["versions"]) and not watch:
         raise click.ClickException(f"{folder!r} holds no run: no receipts and no manifest")
-    for step, count in value["steps"].items():
-        planned = value["planned"].get(step)
-        click.echo(f"{step:<12} {count:>8,} done" + (f" of {planned:,}" if planned else ""))
-    if value["round"]:
-        told = "{of:<12} {tasks_before:>8,} done in {rounds_before} rounds, then {round}: {done:,} of {tasks:,}"
-        click.echo(told.format(**value["round"]))
-    for stone in value["erased"]:
-        click.echo(f"erased       {stone['version']}, {stone['erased']}: {stone['because']}")
-    for version in value["versions"]:
-        click.echo(f"published    {version}")
-    if not value["versions"]:
-        click.echo("nothing is published yet: the run is still going, or was stopped; `tokenmill run` goes on with it")
+    if watch:
+        watch_status(storage, every, as_json)
+    elif as_json:
+        click.echo(json.dumps(value, indent=2))
+    else:
+        print_status(value)
 
 
 @click.command(short_help="Print documents that a bound dropped, or that were kept.")

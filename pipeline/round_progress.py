@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenmill.manifests.receipts import Receipt
 from tokenmill.pipeline.progress import NOTHING_MORE, Now, Reporter
 from tokenmill.pipeline.storage import Storage
 
@@ -90,6 +91,10 @@ class RoundProgress:
             self._receipts = None
         told = Now(now.running, now.failed, f"{ROUNDS.get(name, name)}, {done:,} of {total:,}")
         self.reporter.step(self.name, self._before + done, self._before + total, told)
+
+    def book(self, receipt: Receipt, seconds: float) -> None:
+        """See Reporter."""
+        self.reporter.book(receipt, seconds)
 
     def say(self, line: str) -> None:
         """See Reporter."""

@@ -270,6 +270,8 @@ class Run:
             return
         for receipt in result.receipts:
             self.book.add(receipt)
+            if receipt.step in result.seconds:  # others were done before
+                self.reporter.book(receipt, result.seconds[receipt.step])
         used = {"seconds": dict(result.seconds), "host": result.host, "max_rss_bytes": result.max_rss_bytes}
         self.log.append({"task": name, **used})
 

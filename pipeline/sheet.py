@@ -1,6 +1,7 @@
 """A run's books as tables for people, and its state."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,9 +43,13 @@ def _how_far(storage: Storage) -> str:
     return f"it is still going, or was stopped ({', '.join(told)})"
 
 
+#: So often a run's receipts are read anew when some went while they were read.
+_LOOKS = 5
+
+
 def status_of(storage: Storage) -> dict[str, Any]:
     """Receipts by step, what was planned, and the published versions."""
-    done = receipts_by_step(storage)
+    done = _receipts_of_a_run_at_work(storage)
     order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "copies", "pack"]
     planned = json.loads(storage.read(PLANNED)) if PLANNED in storage.sizes("logs") else {}
     return {
@@ -54,6 +59,16 @@ def status_of(storage: Storage) -> dict[str, Any]:
         "versions": versions(storage),
         "erased": tombstones(storage),
     }
+
+
+def _receipts_of_a_run_at_work(storage: Storage) -> Counter[str]:
+    """A run puts the receipts of a step into one table and deletes an older one; it may do so just when it is read."""
+    for _ in range(_LOOKS - 1):
+        try:
+            return receipts_by_step(storage)
+        except FileNotFoundError:
+            continue
+    return receipts_by_step(storage)
 
 
 def people_console() -> Console:

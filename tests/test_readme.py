@@ -62,6 +62,11 @@ def test_train_with_hugging_face(place: Path):
     assert (place / "out" / "checkpoints" / "checkpoint-4" / "loader.json").exists()
 
 
+def test_stages_and_validation(place: Path):
+    python = next(text for kind, text in BLOCKS if kind == "python" and "Stage(" in text)
+    run(place, sys.executable, "-c", python)
+
+
 def test_export(place: Path):
     shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill export" in text)
     said = run(place, "bash", "-euc", shell)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.shards import CorruptShardError, SequenceFormat, read_schema
-from tokenmill.pipeline.loader.opening import read_mixture
+from tokenmill.pipeline.loader.published import read_mixture
 from tokenmill.pipeline.sheet import published_or_error
 from tokenmill.pipeline.steps.publish import Published, manifest_table
 from tokenmill.pipeline.storage import Storage

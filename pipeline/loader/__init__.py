@@ -19,8 +19,9 @@ from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.llada_sft import LladaSft
 from tokenmill.pipeline.loader.loader import Loader
 from tokenmill.pipeline.loader.noise_levels import NoiseLevels
-from tokenmill.pipeline.loader.opening import latest_mixture, open_mixture
+from tokenmill.pipeline.loader.opening import open_mixture
 from tokenmill.pipeline.loader.order import Order, OrderedRows
+from tokenmill.pipeline.loader.published import latest_mixture
 from tokenmill.pipeline.loader.stages import Stage
 from tokenmill.pipeline.loader.state import merge_states
 

@@ -238,6 +238,11 @@ class NoiseKey(NamedTuple):
     vocab_size: int
     on_device: bool = False
 
+    @property
+    def filler(self) -> int:
+        """What rows that are all padding hold: the padding id, or a token that is not the mask."""
+        return next(token for token in (self.padding_id, 0, 1) if token not in (-1, self.mask_token_id))
+
 
 class Objective(Protocol):
     """Parameters of a training objective, a frozen dataclass, and what makes a batch's arrays by them.

@@ -224,6 +224,7 @@ class Loader:
         The last one that is not whole is dropped, or filled up with padding where rows come in stored order.
         """
         base, stretch = 0, self.order.order(())
+        lookup = self._batch_size  # the first batch waits for no other
         total, size = self.plan.total_rows, self._batch_size
         for first in count(first_row, size * self._every):
             end = first + size
@@ -231,7 +232,8 @@ class Loader:
                 return
             if min(end, total) > base + stretch.row.size:
                 base = first
-                stretch = self.order.order(np.arange(first, min(first + max(_ROWS_PER_LOOKUP, size), total)))
+                stretch = self.order.order(np.arange(first, min(first + lookup, total)))
+                lookup = max(_ROWS_PER_LOOKUP, size)
             k = np.arange(first + self._dp_rank, end, self._dp_size, dtype=np.int64)
             at = k - base
             k[k >= total] = -1
@@ -275,7 +277,7 @@ class Loader:
             identity=wanted.identity,
             batch_rows=(wanted.first_row, wanted.first_row + self._batch_size),
         )
-        gathered = padded(gathered, self._noise_key.padding_id)
+        gathered = padded(gathered, self._noise_key.filler)
         batch_type = KeyedBatch if self._noise_key.on_device else self.objective.batch_type
         return batch_type(
             **self.objective.arrays(gathered, self._noise_key),

@@ -1,28 +1,25 @@
-"""Opening published mixtures: find them, check them, compile the plan."""
+"""Opening published mixtures: what is asked for is checked, the plan compiled, the loader made."""
 
-import json
-import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
-import xxhash
 
-from tokenmill.manifests.mixture import FOLDER, Mixture
+from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.plan import Plan, validation_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
 from tokenmill.pipeline.loader.block import Block
 from tokenmill.pipeline.loader.cache import DEFAULT_BYTES, BatchCache
 from tokenmill.pipeline.loader.canvas import Canvas
-from tokenmill.pipeline.loader.compiled import open_table
 from tokenmill.pipeline.loader.dream import Dream
 from tokenmill.pipeline.loader.illada import Illada
 from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.llada_sft import LladaSft
 from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
+from tokenmill.pipeline.loader.published import check_tokenizer, open_stages
 from tokenmill.pipeline.loader.reader import Reader
 from tokenmill.pipeline.loader.stages import Opened, Stage, check_batch_size, plan_of
 from tokenmill.pipeline.loader.stock import packed_rows
@@ -40,8 +37,6 @@ OBJECTIVES: dict[str, Objective] = {
     "autoregressive": Autoregressive(),
 }
 ObjectiveName = Literal["llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive"]
-_HASH = re.compile("[0-9a-f]{32}")
-_RUN_MANIFEST = re.compile(r"manifests/run-(\d{5})\.[0-9a-f]+\.json")
 
 
 def open_mixture(
@@ -108,13 +103,12 @@ def open_mixture(
         raise ValueError(f"prefetch_batches is {prefetch_batches}: give at least 1")
     params = _objective(objective)
     stages = [Stage(path_or_url, total_rows)] if isinstance(path_or_url, str) else list(path_or_url)
-    if len(stages) != 1 and (total_rows is not None or split != "train"):
-        raise ValueError(f"total_rows and split={split!r} are for one mixture: give each stage its rows")
-    opened = _open_stages(stages, tables_dir)
+    _check_split(stages, split, total_rows, window_bytes)
+    opened = open_stages(stages, tables_dir)
     for one in opened:
         if one.mixture.layout not in params.layouts:
             raise ValueError(_other_layout(params, one.mixture.layout))
-        _check_tokenizer(one, tokenizer_hash)
+        check_tokenizer(one, tokenizer_hash)
     noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id, masks == "device")
     order = _order(stages, opened, split, window_bytes, repeats)
     plan = order.plan
@@ -125,7 +119,7 @@ def open_mixture(
         opened,
         cache=BatchCache(cache_dir, cache_bytes) if cache_dir is not None else None,
         skip_corrupt=on_corrupt == "skip_and_report",
-        padding_id=next(token for token in (noise_key.padding_id, 0, 1) if token not in (-1, noise_key.mask_token_id)),
+        padding_id=noise_key.filler,
     )
     return Loader(
         plan,
@@ -150,6 +144,18 @@ def _check_ranks(batch_size: int, dp_rank: int, dp_size: int) -> None:
             f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
             f"{near + dp_size}"
         )
+
+
+def _check_split(stages: Sequence[Stage], split: str, total_rows: int | None, window_bytes: int | None) -> None:
+    """Refuse stages that are none, and what has no meaning for several, or for rows in stored order."""
+    if not stages:
+        raise ValueError("no stage is given: a plan needs at least one")
+    if split not in ("train", "validation"):
+        raise ValueError(f"split is {split!r}: give 'train' or 'validation'")
+    if len(stages) > 1 and (total_rows is not None or split != "train"):
+        raise ValueError(f"total_rows and split={split!r} are for one mixture: give each stage its rows")
+    if split == "validation" and (stages[0].rows is not None or window_bytes is not None):
+        raise ValueError("the validation split is taken whole and in stored order: leave out total_rows, window_bytes")
 
 
 def _noise_key(
@@ -184,13 +190,14 @@ def _noise_key(
 def _readers(plan: Plan, opened: Sequence[Opened], **settings: Any) -> list[Reader]:
     """A reader for each of the plan's stages; those of one shard table share it, and what it holds."""
     readers: dict[tuple[str, str], Reader] = {}
+    keys = [(one.storage.root, one.mixture.shard_table_hash) for one in opened]
     found = []
     for stage in plan.stages:
-        one = opened[stage.index]
-        key = (one.storage.root, one.mixture.shard_table_hash)
+        one, key = opened[stage.index], keys[stage.index]
         if key not in readers:
-            # A quarter for the next windows while the last ones end; behind another stage, its windows end, too.
-            quarters = 5 if len(plan.stages) == 1 else 9
+            # A quarter for the next windows while the last ones end; behind another stage, that one's end, too.
+            window_bytes = [other.window_bytes for other in plan.stages if keys[other.index] == key]
+            quarters = 5 if len(window_bytes) == 1 else 9
             readers[key] = Reader(
                 one.storage,
                 one.shards,
@@ -199,7 +206,7 @@ def _readers(plan: Plan, opened: Sequence[Opened], **settings: Any) -> list[Read
                 layout=one.mixture.layout,
                 align=one.mixture.sequence_align,
                 **settings,
-                memory_bytes=max(stage.window_bytes for stage in plan.stages) * quarters // 4,
+                memory_bytes=max(window_bytes) * quarters // 4,
             )
         found.append(readers[key])
     return found
@@ -224,7 +231,7 @@ def open_order(
 ) -> OpenedOrder:
     """The order in which `open_mixture` with these arguments takes rows."""
     stages = [Stage(path_or_url, total_rows)]
-    opened = _open_stages(stages, None)
+    opened = open_stages(stages, None)
     order = _order(stages, opened, split, window_bytes, ())
     return OpenedOrder(opened[0].storage, opened[0].shards, order)
 
@@ -240,82 +247,6 @@ def _order(
         raise ValueError(f"split is {split!r}: give 'train' or 'validation'")
     plan = plan_of(stages, opened, window_bytes, repeats)
     return Order(plan, [opened[stage.index].shards for stage in plan.stages])
-
-
-def latest_mixture(storage: Storage) -> str:
-    """Path, under the run's root, of the mixture that the run's latest manifest names.
-
-    Run manifests are `manifests/run-<five digits>.<hash>.json`; the greatest number is the latest.
-    """
-    found = [match for path in storage.sizes("manifests") if (match := _RUN_MANIFEST.fullmatch(path))]
-    if not found:
-        raise FileNotFoundError(
-            f"no run manifest (manifests/run-00000.<hash>.json) in {storage.root}: is the run finished?"
-        )
-    number = max(match[1] for match in found)
-    latest = [match[0] for match in found if match[1] == number]
-    if len(latest) > 1:
-        raise ValueError(
-            f"{storage.root} has two manifests numbered {number}, {' and '.join(latest)}: name the mixture"
-        )
-    mixture = json.loads(storage.read(latest[0])).get("mixture")
-    if not isinstance(mixture, str):
-        raise ValueError(
-            f"{storage.url(latest[0])} names no mixture: nothing was kept for training; `tokenmill audit` says why"
-        )
-    return mixture
-
-
-def read_mixture(storage: Storage, path: str) -> Mixture:
-    """The mixture at `path` under the run's root, checked against its name."""
-    text = storage.read(path)
-    found_hash = xxhash.xxh3_128_hexdigest(text)
-    if path != f"{FOLDER}/{found_hash}.json":
-        raise ValueError(
-            f"{storage.url(path)} hashes to {found_hash}, not to its name: it was changed; publish it again"
-        )
-    return Mixture.from_json(text)
-
-
-def _open_stages(stages: Sequence[Stage], tables_dir: str | None) -> list[Opened]:
-    """The stages' mixtures and shard tables, each table read once."""
-    found: list[Opened] = []
-    tables: dict[str, pa.Table] = {}
-    for stage in stages:
-        storage, mixture = _open(stage.path_or_url)
-        if mixture.shard_table_hash not in tables:
-            tables[mixture.shard_table_hash] = open_table(storage, mixture, tables_dir)
-        found.append(Opened(storage, mixture, tables[mixture.shard_table_hash]))
-    return found
-
-
-def _check_tokenizer(opened: Opened, wanted: str | None) -> None:
-    """Refuse a run of another tokenizer than the trainer's, which is given by its hash or its file's path."""
-    if wanted is None:
-        return
-    if not _HASH.fullmatch(wanted):
-        folder, slash, name = wanted.rpartition("/")
-        wanted = xxhash.xxh3_128_hexdigest(Storage(folder + slash or ".").read(name))
-    found = opened.mixture.tokenizer_hash
-    if wanted != found:
-        raise ValueError(
-            f"the trainer's tokenizer hashes to {wanted}, that of {opened.storage.url(opened.mixture.path)} to {found} "
-            f"({opened.storage.url(opened.mixture.tokenizer_path)}): train with that file, or pack the run with yours"
-        )
-
-
-def _open(path_or_url: str) -> tuple[Storage, Mixture]:
-    """The run's root and the mixture that a path names, checked against its name."""
-    if path_or_url.endswith(".json"):
-        root, found, name = path_or_url.rpartition(f"{FOLDER}/")
-        if not found:
-            raise ValueError(f"{path_or_url} is not a run's {FOLDER}/<hash>.json: give that path, or the run's folder")
-        storage = Storage(root or ".")
-        path = FOLDER + "/" + name
-    else:
-        storage = Storage(path_or_url)
-        path = latest_mixture(storage)
-    return storage, read_mixture(storage, path)
 
 
 def _other_layout(params: Objective, layout: str) -> str:

@@ -11,12 +11,12 @@ def padded(gathered: Gathered, padding_id: int) -> Gathered:
 
     Args:
         gathered: rows; what stands in those numbered -1 does not matter.
-        padding_id: -1 where the tokenizer has none: 0 stands there then.
+        padding_id: what padding holds.
     """
     fills = gathered.rows < 0
     if not fills.any():
         return gathered
-    gathered.clean[fills] = max(0, padding_id)
+    gathered.clean[fills] = padding_id
     gathered.valid[fills] = 0
     if gathered.answers is not None:
         gathered.answers[fills] = False

@@ -14,7 +14,7 @@ of seconds on the clock, the table has those of all the process's threads too.
   a tenth is done and its peak, above what was resident before the mixture was opened.
 
 The peers are left out, which is said, where they cannot be imported. MosaicML streaming asks for torchvision, and both
-for more than they need here: `pip install torch --index-url https://download.pytorch.org/whl/cpu`, then
+for more than they need here: a CPU build of torch will do, then
 `pip install --no-deps mosaicml-streaming torchvision litdata lightning-utilities tifffile obstore`, and what a missing
 import names.
 """

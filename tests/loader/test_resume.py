@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -199,6 +200,8 @@ def test_an_iterator_goes_on_in_a_forked_process(run, tmp_path):
     child = os.fork()
     if child == 0:
         status = 1
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(120)  # it ends, whatever it waits for
         try:
             (tmp_path / "answer").write_text(repr(row_digests(iterator)))
             status = 0

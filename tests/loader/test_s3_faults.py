@@ -1,6 +1,7 @@
 """A store that is slow, refuses, hangs up or sends too little: the same batches, or an error that says so."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import boto3
@@ -147,6 +148,8 @@ def test_a_forked_process_reads_with_connections_of_its_own(stored, faulty, tmp_
     child = os.fork()
     if child == 0:
         status = 1
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(120)  # it ends, whatever it waits for
         try:
             answer.write_text(repr(row_digests(loader)))
             status = 0

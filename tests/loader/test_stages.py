@@ -254,6 +254,11 @@ def test_what_is_for_one_mixture_is_refused_with_stages(run, fields):
         open_mixture([Stage(run.path, 8)] * 2, batch_size=4, **fields)
 
 
+def test_no_stages_are_refused():
+    with pytest.raises(ValueError, match="no stage is given"):
+        open_mixture([], batch_size=4)
+
+
 def test_the_trainers_tokenizer(run, tmp_path):
     own = f"{run.root}/{run.mixture.tokenizer_path}"
     for known in (run.mixture.tokenizer_hash, own):

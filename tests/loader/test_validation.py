@@ -6,6 +6,7 @@ import pytest
 from tests.loader.gathered import gathered
 from tests.loader.small_run import Stored
 from tokenmill.pipeline.loader import open_mixture
+from tokenmill.pipeline.loader.batch import NoiseKey
 from tokenmill.pipeline.loader.padding import padded
 
 TRAIN = Stored("web/train", 1.0, [[[8, 8]]], max_epochs=9)
@@ -26,7 +27,7 @@ def numbered(run) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
-@pytest.mark.parametrize("objective", ["llada", "illada", "autoregressive"])
+@pytest.mark.parametrize("objective", ["llada", "illada", "dream", "autoregressive"])
 def test_every_row_once_in_stored_order_on_any_number_of_ranks(run, ranks, objective):
     whole = list(open_mixture(run.path, batch_size=8, split="validation", objective=objective))
     fields = ["labels", "position_ids", *(["noisy", "mask_probability"] if objective != "autoregressive" else [])]
@@ -78,7 +79,7 @@ def test_what_fills_a_batch_has_no_pieces_and_no_answers():
     """Aligned rows end where their last piece does, whatever their number of tokens."""
     stored = gathered([[(0, 5), (8, 16)], [(0, 16)], [(0, 3)]], 16, [4, -1, 5])
     stored = stored._replace(answers=np.ones((3, 16), np.bool_))
-    found = padded(stored, -1)
+    found = padded(stored, 0)
     assert found.pieces is not None
     assert list(zip(*(column.tolist() for column in found.pieces), strict=True)) == [(0, 0, 5), (0, 8, 16), (2, 0, 3)]
     assert found.valid.tolist() == [13, 0, 3]
@@ -110,3 +111,14 @@ def test_no_validation_documents(make_run):
         open_mixture(run.path, batch_size=4, split="validation")
     with pytest.raises(ValueError, match="split is 'test': give 'train' or 'validation'"):
         open_mixture(run.path, batch_size=4, split="test")
+
+
+@pytest.mark.parametrize("fields", [{"total_rows": 5}, {"window_bytes": 1 << 20}])
+def test_it_is_taken_whole(run, fields):
+    with pytest.raises(ValueError, match="taken whole and in stored order: leave out total_rows, window_bytes"):
+        open_mixture(run.path, batch_size=4, split="validation", **fields)
+
+
+@pytest.mark.parametrize(("padding", "mask", "filler"), [(7, 2, 7), (-1, 2, 0), (-1, 0, 1), (2, 2, 0), (-1, -1, 0)])
+def test_rows_of_padding_never_hold_the_mask(padding, mask, filler):
+    assert NoiseKey(1, mask, padding, eos_id=-1, vocab_size=50).filler == filler

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,10 +137,53 @@ def test_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     lines.step("deduplicate", 12, 12)
     assert capsys.readouterr().err.splitlines() == [
         "deduplicate: 0/12; verify, 0 of 12; 2 running",
-        "deduplicate: 5/12; verify, 5 of 12; 2 running",
-        "deduplicate: 10/12; 1 failed; verify, 10 of 12; 2 running",
+        "deduplicate: 5/12; verify, 5 of 12; 2 running; 1.0 tasks/s",
+        "deduplicate: 10/12; 1 failed; verify, 10 of 12; 2 running; 1.0 tasks/s",
         "deduplicate: 12/12",
     ]
+
+
+def test_a_line_tells_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    lines = Lines()
+    for second, done in ((0, 40), (5, 40), (10, 41), (15, 100), (20, 500)):  # 40 were done before
+        clock[0] = 100.0 + second
+        lines.step("annotate", done, 500)
+    assert capsys.readouterr().err.splitlines() == [
+        "annotate: 40/500",
+        "annotate: 40/500",
+        "annotate: 41/500; 6.0 tasks/min, 76 min left",
+        "annotate: 100/500; 4.0 tasks/s, 2 min left",
+        "annotate: 500/500",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.2, "0 s"), (99.4, "99 s"), (100, "2 min"), (5999, "1 h 40 min"), (7500, "2 h 05 min"), (180_000, "2 d 2 h")],
+)
+def test_durations(seconds: float, told: str) -> None:
+    assert progress.duration(seconds) == told
+
+
+def test_watch_until_it_is_published(recipe: Path, tmp_path: Path) -> None:
+    """From another process, while the run goes on; plain lines in a pipe."""
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run_told(recipe, output, Killed("run_pack", 0))
+    arguments = ["status", str(output), "--watch", "--every", "0.1"]
+    command = [sys.executable, "-c", "from tokenmill.pipeline.cli import main; main()", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first = watching.stdout.readline()
+        assert first.startswith("ingest")
+        with few_at_a_time():
+            run_inline(recipe, output)
+        rest, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0
+    assert "nothing is published yet" in rest
+    assert rest.splitlines()[-1].startswith("published    manifests/run-00000.")
 
 
 def test_a_bar_says_how_much_is_left_only_when_it_is_known() -> None:
