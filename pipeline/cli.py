@@ -12,7 +12,7 @@ from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
 from tokenmill.pipeline.query.command import sql
-from tokenmill.pipeline.reading_commands import sample, status, trace, tune, verify, why
+from tokenmill.pipeline.reading_commands import sample, status, trace, tune, verify, where, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tokenizer_command import tokenizer
@@ -44,7 +44,7 @@ In the trainer:
 @click.group(
     context_settings=_CONTEXT,
     help=_HELP,
-    commands=[audit, classifier, diff, export, sample, sql, status, tokenizer, trace, tune, verify, why],
+    commands=[audit, classifier, diff, export, sample, sql, status, tokenizer, trace, tune, verify, where, why],
 )
 @click.version_option(tokenmill.__version__)
 def cli() -> None:
