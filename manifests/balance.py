@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 
@@ -9,7 +10,7 @@ class BalanceError(ValueError):
     """A step lost or invented records."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """Documents (or records), bytes and tokens. A step counts bytes, tokens or both, by one measure throughout."""
 
@@ -21,7 +22,7 @@ class Tally:
         return Tally(self.documents + other.documents, self.bytes + other.bytes, self.tokens + other.tokens)
 
 
-@dataclass
+@dataclass(slots=True)
 class Balance:
     """One step's books.
 
@@ -74,8 +75,8 @@ class Balance:
         return cls(
             Tally(*value["taken"]),
             Tally(*value["out"]),
-            {reason: Tally(*tally) for reason, tally in value["dropped"].items()},
-            {reason: Tally(*tally) for reason, tally in value["failed"].items()},
+            {intern(reason): Tally(*tally) for reason, tally in value["dropped"].items()},
+            {intern(reason): Tally(*tally) for reason, tally in value["failed"].items()},
         )
 
 

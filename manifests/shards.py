@@ -200,6 +200,21 @@ def decode_batch(data: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(pa.py_buffer(data), schema)
 
 
+def decode_columns(head: bytes, data: bytes | memoryview, columns: Sequence[str]) -> pa.RecordBatch:
+    """Decode some columns of one record batch's message (already checked); the others are not decompressed.
+
+    Args:
+        head: the file's first `schema_bytes` bytes.
+        data: the message.
+        columns: their names; they come in the schema's order.
+    """
+    schema = read_schema(head)
+    fields = sorted(schema.get_field_index(name) for name in columns)
+    options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+    stream = pa.py_buffer(b"".join([memoryview(head)[_MAGIC_BYTES:], data]))  # a schema and a batch make a stream
+    return pa.ipc.open_stream(stream, options=options).read_next_batch()
+
+
 def read_schema(head: bytes) -> pa.Schema:
     """Schema of a shard from its first `schema_bytes` bytes."""
     return pa.ipc.read_schema(pa.py_buffer(memoryview(head)[_MAGIC_BYTES:]))

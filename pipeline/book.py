@@ -6,7 +6,7 @@ table. A receipt counts only while every output it names is there with the size 
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -78,6 +78,22 @@ class TaskRun:
         self.storage.write(receipt.path, canonical_json(receipt.to_row()).encode())
         self.receipts.append(receipt)
         return receipt
+
+
+def receipts_by_step(storage: Storage) -> Counter[str]:
+    """How many tasks of each step have a receipt, by names alone: whether their outputs are there, a run finds out."""
+    found: set[str] = set()
+    counts: Counter[str] = Counter()
+    listing = storage.sizes("receipts")
+    loose = {path for path in listing if path.endswith(".json")}
+    steps = {path.split("/")[1] for path in loose}
+    for path in (path for path in listing if path.endswith(".parquet")):
+        table = read_table(storage, path, ["step", "task", "key"])
+        counts.update({row["values"]: row["counts"] for row in table.column("step").value_counts().to_pylist()})
+        if path.split("/")[1].split("@")[0] in steps:  # compaction was killed before it deleted the small files
+            found |= {f"receipts/{row['step']}/{row['task']}.{row['key']}.json" for row in table.to_pylist()}
+    counts.update(path.split("/")[1] for path in loose - found)
+    return counts
 
 
 class Book:

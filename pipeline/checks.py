@@ -3,6 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from tokenmill.manifests.audit import STEPS, balance_sheet, differences
@@ -11,7 +15,7 @@ from tokenmill.manifests.receipts import Output, Receipt, receipts_of
 from tokenmill.manifests.shards import CorruptShardError, check_batch
 from tokenmill.pipeline.packed import count_packed
 from tokenmill.pipeline.steps.ingest import ingest_balance
-from tokenmill.pipeline.steps.publish import Published, manifest_receipts, read_version, versions
+from tokenmill.pipeline.steps.publish import Published, manifest_table, read_version, versions
 from tokenmill.pipeline.steps.select import select_balance
 from tokenmill.pipeline.storage import Storage, content_hash
 from tokenmill.pipeline.tables import open_groups, read_table
@@ -36,9 +40,10 @@ class Finding:
     problem: str
 
 
-def receipts_in(storage: Storage, published: Published) -> list[Receipt]:
-    """The receipts that a published version is made of."""
-    return receipts_of(manifest_receipts(storage, published))
+def receipts_in(storage: Storage, published: Published, *steps: str) -> list[Receipt]:
+    """The receipts that a published version is made of; of some `steps` alone, if any are named."""
+    table = manifest_table(storage, published, "tasks")
+    return receipts_of(table.filter(pc.is_in(table.column("step"), pa.array(steps))) if steps else table)
 
 
 def named_files(storage: Storage, published: Published, receipts: Sequence[Receipt]) -> dict[str, Output | None]:
@@ -183,26 +188,30 @@ def _count_select(storage: Storage, decisions: Output, hashes: Output) -> Balanc
 
 def _count_ledger(storage: Storage, receipt: Receipt, by_part: Mapping[str, Mapping[str, Output]]) -> Balance:
     """Kept rows of the unit's parts less the ledger's; a removed row that was not kept shows as a difference."""
-    removed: dict[str, dict[int, str]] = {}
-    for output in receipt.outputs:
-        if output.name.startswith("ledger/"):
-            for row in read_table(storage, output.path, ["removed_part", "removed_row", "kind"]).to_pylist():
-                removed.setdefault(row["removed_part"], {})[row["removed_row"]] = row["kind"]
+    names = [output.path for output in receipt.outputs if output.name.startswith("ledger/")]
+    columns = ["removed_part", "removed_row", "kind"]
+    ledger = pa.concat_tables([read_table(storage, path, columns) for path in names])
     balance = Balance()
     own = {name.removeprefix("decisions/") for name in receipt.inputs if name.startswith("decisions/")}
     for part, tables in sorted((part, by_part[part]) for part in own):
-        kept = read_table(storage, tables["decisions"].path, ["kept"]).column(0).to_pylist()
-        sizes = read_table(storage, tables["signals/hashes"].path, ["text_bytes"]).column(0).to_pylist()
-        gone = removed.get(part, {})
-        for row, (is_kept, size) in enumerate(zip(kept, sizes, strict=True)):
-            if is_kept:
-                tally = Tally(1, size)
-                balance.taken += tally
-                if row in gone:
-                    balance.drop(f"dedup.{gone[row].replace(' ', '_')}", tally)
-                else:
-                    balance.out += tally
+        kept = read_table(storage, tables["decisions"].path, ["kept"]).column(0).to_numpy()
+        sizes = read_table(storage, tables["signals/hashes"].path, ["text_bytes"]).column(0)
+        sizes = pc.fill_null(sizes, 0).to_numpy()
+        stays = kept.copy()
+        for kind, rows in _by_kind(ledger.filter(pc.equal(ledger.column("removed_part"), part))).items():
+            gone = rows[kept[rows]]
+            stays[gone] = False
+            balance.drop(f"dedup.{kind.replace(' ', '_')}", Tally(len(gone), int(sizes[gone].sum())))
+        balance.taken += Tally(int(np.count_nonzero(kept)), int(sizes[kept].sum()))
+        balance.out += Tally(int(np.count_nonzero(stays)), int(sizes[stays].sum()))
     return balance
+
+
+def _by_kind(removals: pa.Table) -> dict[str, npt.NDArray[np.int32]]:
+    """Removed rows of a part, by kind."""
+    kinds = removals.column("kind").to_numpy()
+    rows = removals.column("removed_row").to_numpy()
+    return {str(kind): rows[kinds == kind] for kind in np.unique(kinds)}
 
 
 def garbage(storage: Storage, keep: Sequence[str]) -> dict[str, int]:

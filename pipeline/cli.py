@@ -7,10 +7,12 @@ from typing import Any
 import click
 
 import tokenmill
+from tokenmill.pipeline.auditing_commands import audit, diff
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
-from tokenmill.pipeline.reading_commands import audit, report, sample, status, trace, tune, verify, why
+from tokenmill.pipeline.query.command import sql
+from tokenmill.pipeline.reading_commands import report, sample, status, trace, tune, verify, where, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tokenizer_command import tokenizer
@@ -28,6 +30,8 @@ Your own data:
     tokenmill run recipe.yaml     ingest, filter, deduplicate, tokenize, pack, publish
     tokenmill audit out           what is in it, what was dropped, and why
     tokenmill report out          all of it as one page to look at
+    tokenmill sql out "from …"    questions of your own: documents, signals, decisions, duplicates
+    tokenmill diff out@0 out      what another recipe, or more data, changed
     tokenmill sample out          documents that a bound dropped, with the signal's value
     tokenmill tune out            what a changed bound would keep and drop
     tokenmill trace out --row 0   the documents in a row that a trainer sees
@@ -41,7 +45,10 @@ In the trainer:
 @click.group(
     context_settings=_CONTEXT,
     help=_HELP,
-    commands=[audit, classifier, export, report, sample, status, tokenizer, trace, tune, verify, why],
+    commands=[
+        *(audit, classifier, diff, export, report, sample, sql),
+        *(status, tokenizer, trace, tune, verify, where, why),
+    ],
 )
 @click.version_option(tokenmill.__version__)
 def cli() -> None:

@@ -10,9 +10,8 @@ from tokenmill.pipeline.checks import receipts_in
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.readers.records import Piece, RawFile
 from tokenmill.pipeline.recipe import Recipe
-from tokenmill.pipeline.steps.publish import Published
+from tokenmill.pipeline.steps.publish import Published, manifest_table
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tables import read_table
 from tokenmill.pipeline.units import Unit, assign_units
 
 
@@ -42,7 +41,7 @@ class OpenedUnits:
 def open_units(storage: Storage, published: Published, recipe: Recipe) -> OpenedUnits:
     """Read the plan and the receipts of a published version; `recipe` is the one it was run with."""
     receipts = receipts_in(storage, published)
-    parts = planned_parts(read_table(storage, published.value["plan"]))
+    parts = planned_parts(manifest_table(storage, published, "plan"))
     tables: dict[str, dict[str, Output]] = {part.key: {} for part in parts}
     kept: dict[str, int] = {}
     named: dict[str, Output] = {}

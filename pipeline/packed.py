@@ -4,7 +4,7 @@ Text is not read for that: that so many bytes went into these tokens stays the w
 takedown kept out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from tokenmill.manifests.audit import shards_of
 from tokenmill.manifests.balance import Balance, Tally, sum_tallies
 from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import LEFT_OUT
-from tokenmill.manifests.shards import SequenceFormat, blocks_of, check_batch, decode_batch, read_schema
+from tokenmill.manifests.shards import SequenceFormat, blocks_of, check_batch, decode_batch, decode_columns, read_schema
 from tokenmill.pipeline.steps.pack import left_out_tallies
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
@@ -27,13 +27,23 @@ _COUNTED = ("rows", "tokens", "documents")
 
 def read_batches(storage: Storage, output: Output, only: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
     """Record batches of a shard (`only` some, by their number in it), each checked before it is decoded."""
+    schema = read_schema(_head(storage, output))
+    for data in _checked(storage, output, only):
+        yield decode_batch(data, schema)
+
+
+def _head(storage: Storage, output: Output) -> bytes:
+    return storage.read_range(output.path, 0, output.detail["schema_bytes"])
+
+
+def _checked(storage: Storage, output: Output, only: Sequence[int] | None = None) -> Iterator[bytes]:
+    """Bytes of record batches that are what the receipt says."""
     detail: Mapping[str, Any] = output.detail
-    schema = read_schema(storage.read_range(output.path, 0, detail["schema_bytes"]))
     hashes = detail["batch_hashes"]
     for index in range(len(hashes)) if only is None else only:
         data = storage.read_range(output.path, detail["batch_offsets"][index], detail["batch_lengths"][index])
         check_batch(data, bytes.fromhex(hashes[index]), shard=storage.url(output.path), batch=index)
-        yield decode_batch(data, schema)
+        yield data
 
 
 class PackedPieces(NamedTuple):
@@ -57,12 +67,27 @@ class PackedPieces(NamedTuple):
 
 
 def packed_pieces(storage: Storage, shard: Output) -> Iterator[PackedPieces]:
-    """Whose tokens lie where in a shard, a record batch at a time."""
-    first_row = 0
-    for batch in read_batches(storage, shard):
+    """Whose tokens lie where in a shard, a record batch at a time; each is checked, its tokens are not decoded."""
+    head = _head(storage, shard)
+    return _pieces(read_schema(head), (decode_columns(head, data, _PIECES) for data in _checked(storage, shard)))
+
+
+def glanced_pieces(storage: Storage, path: str) -> Iterator[PackedPieces]:
+    """As `packed_pieces`, unchecked: of the shard hardly more than these columns is read, a hundredth of it."""
+    with storage.open(path) as file:
+        schema = pa.ipc.open_file(pa.PythonFile(file, mode="r")).schema
+        fields = sorted(schema.get_field_index(name) for name in _PIECES)
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        reader = pa.ipc.open_file(pa.PythonFile(file, mode="r"), options=options)
+        yield from _pieces(schema, map(reader.get_batch, range(reader.num_record_batches)))
+
+
+def _pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[PackedPieces]:
+    parts, first_row = SequenceFormat.of(schema).parts, 0
+    for batch in batches:
         part, document, start, tokens = (batch.column(name).flatten().to_numpy() for name in _PIECES)
         row = np.repeat(np.arange(batch.num_rows), pc.list_value_length(batch.column(_PIECES[0])).to_numpy())
-        yield PackedPieces(SequenceFormat.of(batch.schema).parts, part, document, start, tokens, first_row + row)
+        yield PackedPieces(parts, part, document, start, tokens, first_row + row)
         first_row += batch.num_rows
 
 
@@ -77,10 +102,11 @@ def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]
     notes = {"padding_tokens": 0, "align_tokens": 0, "cut_documents": 0, "cut_tokens": 0}
     problems: list[str] = []
     for output in shards_of(receipt):
-        schema = read_schema(storage.read_range(output.path, 0, output.detail["schema_bytes"]))
-        form = SequenceFormat.of(schema)
+        head = _head(storage, output)
+        form = SequenceFormat.of(read_schema(head))
         counted = dict.fromkeys(_COUNTED, 0)
-        for batch in read_batches(storage, output):
+        for data in _checked(storage, output):
+            batch = decode_columns(head, data, (*_PIECES, "valid"))
             found = np.stack([batch.column(name).flatten().to_numpy().astype(np.int64) for name in _PIECES])
             tokens = int(found[3].sum())
             if tokens != (valid := int(batch.column("valid").to_numpy().sum(dtype=np.int64))):

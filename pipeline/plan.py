@@ -105,6 +105,19 @@ def find_files(recipe_file: RecipeFile, index: int, version_of: VersionOf) -> li
         return sorted(files, key=lambda file: file.path)
 
 
+def find_file(source: Source, path: str, version_of: VersionOf) -> RawFile | None:
+    """A raw file by its path under the source's root, as it is now; None where it is gone."""
+    root = source_root(source)
+    filesystem, key = fsspec.core.url_to_fs(f"{root}/{path}")
+    filesystem.invalidate_cache()
+    base = fsspec.core.url_to_fs(root)[1].rstrip("/") + "/"
+    found = [
+        _raw_file(name, (filesystem, info), base=base, version_of=version_of)
+        for name, info in _one(filesystem, key).items()
+    ]
+    return found[0] if found else None
+
+
 def _one(filesystem: Any, key: str) -> dict[str, Any]:
     return {key.rstrip("/"): filesystem.info(key)} if filesystem.exists(key) else {}
 

@@ -11,11 +11,10 @@ from tokenmill.pipeline.language_model import Identifier, load_language_model
 from tokenmill.pipeline.plan import Part, find_files, plan_parts
 from tokenmill.pipeline.recipe.file import RecipeFile
 from tokenmill.pipeline.steps.pack import token_policy
-from tokenmill.pipeline.steps.publish import latest
+from tokenmill.pipeline.steps.publish import latest, manifest_table
 from tokenmill.pipeline.steps.tokenizer import read_tokenizer
 from tokenmill.pipeline.storage import Storage, content_hash, open_url
 from tokenmill.pipeline.survivor import check_policy
-from tokenmill.pipeline.tables import read_table
 from tokenmill.pipeline.tokens.encode import Encoder
 from tokenmill.pipeline.url_lists import source_url_rules
 
@@ -48,7 +47,7 @@ def prepare(recipe_file: RecipeFile, storage: Storage) -> list[Part]:
     files = {source.name: find_files(recipe_file, index, memory.version) for index, source in enumerate(recipe.sources)}
     memory.save()
     published = latest(storage)
-    earlier = read_table(storage, published.value["plan"]) if published is not None else None
+    earlier = manifest_table(storage, published, "plan") if published is not None else None
     return plan_parts(recipe, files, earlier)
 
 

@@ -2,11 +2,18 @@
 
 import json
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.storage import Storage
+
+if TYPE_CHECKING:  # what commands import when they run: `tokenmill --help` is quick
+    from tokenmill.pipeline.opened import OpenedRun
+    from tokenmill.pipeline.opened_units import OpenedUnits
+    from tokenmill.pipeline.raw_record import RawRecord
 
 
 @click.command(short_help="How far a run is, and what is published.")
@@ -32,31 +39,6 @@ def status(folder: str, watch: bool, every: float, as_json: bool) -> None:
         click.echo(json.dumps(value, indent=2))
     else:
         print_status(value)
-
-
-@click.command(short_help="The balance sheet: what came in, what was dropped and why, what is packed.")
-@click.argument("folder", metavar="RUN")
-@click.option("--recount", is_flag=True, help="Read what was written and prove every number.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def audit(folder: str, recount: bool, as_json: bool) -> None:
-    """The balance sheet of the run in folder RUN: what came in, what was dropped or failed and why, what is packed."""
-    from tokenmill.pipeline import checks
-    from tokenmill.pipeline.sheet import people_console, print_sheet, published_or_error
-
-    storage = Storage(folder)
-    published = published_or_error(storage)
-    wrong: list[str] = []
-    if recount:
-        for task, differences in checks.recount(storage, published):
-            wrong += [f"{task}: {difference}" for difference in differences]
-    if as_json:
-        click.echo(json.dumps({"balance": published.value["balance"], "differences": wrong}, indent=2))
-    else:
-        print_sheet(published, people_console())
-        if recount and not wrong:
-            click.echo("\nrecounted: every number is what the files hold")
-    if wrong:
-        raise click.ClickException("the files do not hold what the sheet says:\n  " + "\n  ".join(wrong))
 
 
 @click.command(short_help="Print documents that a bound dropped, or that were kept.")
@@ -125,6 +107,86 @@ def why(
         click.echo("\n\n".join(map(fates.told, found)))
 
 
+@click.command(short_help="As `why`, and the rows of the training order where its tokens stand; its raw record.")
+@click.argument("folder", metavar="RUN")
+@click.argument("document", metavar="DOC")
+@click.option("--total-rows", type=int, metavar="N", help="As open_mixture was given.  [default: all that is allowed]")
+@click.option("--window-bytes", type=int, metavar="N", help="As open_mixture was given.")
+@click.option("--raw", is_flag=True, help="Print the raw record, from the source's raw file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@executor_options
+def where(
+    folder: str,
+    document: str,
+    total_rows: int | None,
+    window_bytes: int | None,
+    raw: bool,
+    as_json: bool,
+    executor: str,
+    address: str | None,
+    cpus: int | None,
+    quiet: bool,
+) -> None:
+    """Where document DOC (its identity, its URL or its path) of the run in folder RUN went, down to the training order.
+
+    What `why` tells: the decision, the document it was removed for, or the shards and rows of its pieces; and the
+    global rows in which the trainer first sees them. With --raw also the record that it was made from, or that its raw
+    file is gone or has changed.
+    """
+    from tokenmill.pipeline import where as places
+    from tokenmill.pipeline import why as fates
+    from tokenmill.pipeline.opened import open_run
+    from tokenmill.pipeline.opened_units import open_units
+    from tokenmill.pipeline.scan import opening
+    from tokenmill.pipeline.versions import open_version
+
+    storage, published = open_version(folder)
+    run = open_run(storage, published)
+    units = open_units(storage, published, run.recipe_file.recipe)
+    meant = fates.find_documents(run, document, opening(executor, address, cpus, quiet))
+    order = places.open_first_epoch(storage, published, total_rows, window_bytes)
+    values, lines = [], []
+    for identity in meant:
+        fate = fates.fate_of(run, units, *identity)
+        rows = places.rows_of(order, fate)
+        record = _raw(run, units, fate.source, fate.name, fate.seen.place) if raw else None
+        values.append(places.as_json(rows, fates.as_json(fate)) | (_raw_json(record) if record else {}))
+        told = [fates.told(fate), *places.told(fate, rows), *(_raw_told(record) if record else [])]
+        lines.append("\n".join(told))
+    click.echo(json.dumps({"documents": values}, indent=2) if as_json else "\n\n".join(lines))
+
+
+def _raw(
+    run: "OpenedRun", units: "OpenedUnits", source: str, document: str, place: Mapping[str, Any]
+) -> "tuple[str, RawRecord | str]":
+    """A document's identity and its raw record, or why there is none any more."""
+    from tokenmill.pipeline.raw_record import raw_record
+
+    recipe = run.recipe_file.recipe.source(source)
+    part = document.split(":")[0]
+    try:
+        return document, raw_record(recipe, units.parts, part, place["raw_file"], place["raw_offset"])
+    except ValueError as error:
+        return document, str(error)
+
+
+def _raw_told(found: "tuple[str, RawRecord | str]") -> list[str]:
+    from tokenmill.pipeline.seen import visible
+
+    document, record = found
+    if isinstance(record, str):
+        return [f"  no raw record: {record}"]
+    lines = visible(record.content, len(record.content)).split("\n")
+    failed = f": {record.failure}" if record.failure else ""
+    head = f"  raw record of {document}, {record.url} at {record.offset}{failed}"
+    return [head, *(f"  │ {line}" for line in lines)]
+
+
+def _raw_json(found: "tuple[str, RawRecord | str]") -> dict[str, Any]:
+    _, record = found
+    return {"raw": {"error": record} if isinstance(record, str) else vars(record)}
+
+
 @click.command(short_help="The documents in a row that a trainer sees, and where each is from.")
 @click.argument("folder", metavar="RUN")
 @click.option("--row", "rows", metavar="K", type=int, multiple=True, required=True, help="Global row; may be repeated.")
@@ -133,6 +195,7 @@ def why(
 @click.option("--window-bytes", type=int, metavar="N", help="As open_mixture was given.")
 @click.option("--split", type=click.Choice(["train", "validation"]), default="train", show_default=True)
 @click.option("--text", "with_text", is_flag=True, help="Show each piece's tokens, decoded.")
+@click.option("--raw", is_flag=True, help="Print each document's raw record, from the source's raw file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def trace(
     folder: str,
@@ -142,6 +205,7 @@ def trace(
     window_bytes: int | None,
     split: str,
     with_text: bool,
+    raw: bool,
     as_json: bool,
 ) -> None:
     """Where global row K of the run in folder RUN comes from: a batch's `rows` names those of each.
@@ -156,13 +220,18 @@ def trace(
     opened = tracing.open_trace(
         folder, mixture, total_rows=total_rows, window_bytes=window_bytes, split=split, with_text=with_text
     )
-    found = tracing.trace(opened, rows)
+    values, lines = [], []
+    for row in tracing.trace(opened, rows):
+        of_row = [_raw(opened.run, opened.units, each.source, each.document, each.place) for each in row.pieces if raw]
+        values.append(traced.as_json(row))
+        for piece, record in zip(values[-1]["pieces"], of_row, strict=False):
+            piece.update(_raw_json(record))
+        lines.append("\n".join([traced.told(row), *(line for record in of_row for line in ("", *_raw_told(record)))]))
     if as_json:
         plan = opened.mixture.order.plan
-        value = {"mixture": plan.mixture.path, "plan": plan.hash, "rows": [traced.as_json(row) for row in found]}
-        click.echo(json.dumps(value, indent=2))
+        click.echo(json.dumps({"mixture": plan.mixture.path, "plan": plan.hash, "rows": values}, indent=2))
     else:
-        click.echo("\n\n".join(map(traced.told, found)))
+        click.echo("\n\n".join(lines))
 
 
 @click.command(short_help="What a changed bound would keep and drop; reads no text.")

@@ -50,11 +50,7 @@ def scan(
         ValueError: one of them failed; the rest was not waited for.
     """
     found: list[Any] = [None] * len(items)
-    total = before + len(items)
-    for done, (index, result) in enumerate(executor.map(function, shared, items), before):
-        if isinstance(result, Failed):
-            raise ValueError(f"cannot {name}: {result.error}")
-        show.step(name, done + 1, total)
+    for index, result in _each(executor, show, name, function, shared, items, before):
         found[index] = result
     return found
 
@@ -63,11 +59,39 @@ def scan_soon(
     opening: Opening, name: str, function: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any]
 ) -> list[Any]:
     """As `scan`, the first PATIENCE_S of it in this process: a small run needs no workers and no progress."""
-    started = time.monotonic()
-    found: list[Any] = []
-    while len(found) < len(items) and time.monotonic() - started < PATIENCE_S:
-        found.append(function(shared, items[len(found)]))
-    if rest := items[len(found) :]:
-        with opening() as (executor, show):
-            found += scan(executor, show, name, function, shared, rest, len(found))
+    found: list[Any] = [None] * len(items)
+    for index, result in scan_each(opening, name, function, shared, items):
+        found[index] = result
     return found
+
+
+def scan_each(
+    opening: Opening, name: str, function: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any]
+) -> Iterator[tuple[int, Any]]:
+    """As `scan_soon`, one after another: an item's number and what was found in it, in no order once workers do it."""
+    started = time.monotonic()
+    done = 0
+    while done < len(items) and time.monotonic() - started < PATIENCE_S:
+        yield done, function(shared, items[done])
+        done += 1
+    if rest := items[done:]:
+        with opening() as (executor, show):
+            for index, result in _each(executor, show, name, function, shared, rest, done):
+                yield done + index, result
+
+
+def _each(
+    executor: Executor,
+    show: Reporter,
+    name: str,
+    function: Callable[[Any, Any], Any],
+    shared: Any,
+    items: Sequence[Any],
+    before: int,
+) -> Iterator[tuple[int, Any]]:
+    total = before + len(items)
+    for done, (index, result) in enumerate(executor.map(function, shared, items), before):
+        if isinstance(result, Failed):
+            raise ValueError(f"cannot {name}: {result.error}")
+        show.step(name, done + 1, total)
+        yield index, result

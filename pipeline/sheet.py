@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tokenmill.manifests.audit import STEPS
 from tokenmill.manifests.balance import Balance, Tally
-from tokenmill.pipeline.book import Book
+from tokenmill.pipeline.book import receipts_by_step
 from tokenmill.pipeline.erase import tombstones
 from tokenmill.pipeline.round_progress import PLANNED, round_told
 from tokenmill.pipeline.steps.publish import Published, latest, versions
@@ -22,12 +22,25 @@ def published_or_error(storage: Storage) -> Published:
     """The newest version of a run. Raises ValueError saying what to do where there is none."""
     published = latest(storage)
     if published is None:
-        so_far = ", ".join(f"{step} {tasks:,}" for step, tasks in status_of(storage)["steps"].items())
         raise ValueError(
-            f"{storage.root!r} holds no published run{f', only finished tasks ({so_far})' if so_far else ''}; "
-            f"`tokenmill status {storage.root}` says how far it is, `tokenmill run RECIPE` goes on with it"
+            f"{storage.root!r} holds no published run: {_how_far(storage)}; `tokenmill run RECIPE` goes on with it"
         )
     return published
+
+
+def _how_far(storage: Storage) -> str:
+    """What a folder without a published version lacks."""
+    if any(path.startswith("manifests/tasks.") for path in storage.sizes("manifests")):
+        return "its tables are there, manifests/run-NNNNN.<hash>.json is missing: put it back"
+    found = status_of(storage)
+    if not found["steps"]:
+        return "there is not one receipt in it"
+    planned = {**dict.fromkeys(found["steps"], 0), **found["planned"]}
+    told = [
+        f"{step} {found['steps'].get(step, 0):,} done" + (f" of {tasks:,}" if tasks else "")
+        for step, tasks in planned.items()
+    ]
+    return f"it is still going, or was stopped ({', '.join(told)})"
 
 
 #: So often a run's receipts are read anew when some went while they were read.
@@ -36,7 +49,7 @@ _LOOKS = 5
 
 def status_of(storage: Storage) -> dict[str, Any]:
     """Receipts by step, what was planned, and the published versions."""
-    done = Counter(receipt.step for receipt in _book_of_a_run_at_work(storage).known.values())
+    done = _receipts_of_a_run_at_work(storage)
     order = ["ingest", "annotate", "thresholds", "select", "deduplicate", "tokenizer", "takedown", "copies", "pack"]
     planned = json.loads(storage.read(PLANNED)) if PLANNED in storage.sizes("logs") else {}
     return {
@@ -48,18 +61,14 @@ def status_of(storage: Storage) -> dict[str, Any]:
     }
 
 
-def _book_of_a_run_at_work(storage: Storage) -> Book:
-    """A run puts the receipts of a step into one table and deletes them; it may do so just when they are read."""
+def _receipts_of_a_run_at_work(storage: Storage) -> Counter[str]:
+    """A run puts the receipts of a step into one table and deletes an older one; it may do so just when it is read."""
     for _ in range(_LOOKS - 1):
-        book = Book(storage)
         try:
-            book.load()
+            return receipts_by_step(storage)
         except FileNotFoundError:
             continue
-        return book
-    book = Book(storage)
-    book.load()
-    return book
+    return receipts_by_step(storage)
 
 
 def people_console() -> Console:

@@ -53,6 +53,13 @@ def content_hash(file: IO[bytes]) -> tuple[int, str]:
     return size, hasher.hexdigest()
 
 
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A folder of this machine for what a library spills; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tokenmill-") as folder:
+        yield folder
+
+
 def open_url(url: str) -> BinaryIO:
     """Open a raw file for reading: seekable, binary, undecompressed."""
     filesystem, path = fsspec.core.url_to_fs(url)
@@ -90,6 +97,15 @@ class Storage:
 
     def _key(self, path: str) -> str:
         return f"{self._fs_and_base[1]}/{path}"
+
+    def native(self, path: str) -> str:
+        """The path or URL by which a library opens the file itself, on local disk or through `filesystem`."""
+        return os.path.abspath(self._key(path)) if self.is_local else self.url(path)
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec filesystem below."""
+        return self._fs_and_base[0]
 
     def open(self, path: str) -> BinaryIO:
         """Open for reading: seekable, binary. Raises FileNotFoundError naming the full URL."""

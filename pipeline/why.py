@@ -149,7 +149,7 @@ def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int
     return Fate(
         source,
         seen,
-        _place(seen.place),
+        known_as(seen.place),
         removal,
         takedown,
         seen.reason is None and seen.text is None,
@@ -190,10 +190,11 @@ def place_of(run: OpenedRun, units: OpenedUnits, part: str, row: int) -> str:
     documents = run.parts[source][part].tables["documents"]
     columns = ["url", "repository", "path", "raw_file", "raw_offset"]
     place = read_table(run.storage, documents.path, columns).slice(row, 1).to_pylist()[0]
-    return _place(place) or f"{place['raw_file']} at {place['raw_offset']}"
+    return known_as(place) or f"{place['raw_file']} at {place['raw_offset']}"
 
 
-def _place(place: Mapping[str, Any]) -> str:
+def known_as(place: Mapping[str, Any]) -> str:
+    """URL, or repository and path, as people know a document; "" where it has none."""
     return " ".join(str(place[name]) for name in ("url", "repository", "path") if place.get(name) is not None)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.pipeline.runs import tokenmill
+from tests.pipeline.corpus import write_corpus, write_recipe
+from tests.pipeline.runs import run_inline, tokenmill
 
 # No time limits: machines are shared. A test run draws the same examples each time; `make fuzz` explores.
 settings.register_profile("tokenmill", deadline=None, derandomize=True)
@@ -31,3 +32,11 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("demo") / "out"
     output.parent.joinpath("said").write_text(tokenmill("demo", "--output", str(output)))
     return output
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of the tests' corpus, made once; tests only read it."""
+    folder = tmp_path_factory.mktemp("small")
+    run_inline(write_recipe(write_corpus(folder)), folder / "out")
+    return folder / "out"

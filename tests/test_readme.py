@@ -90,6 +90,27 @@ def test_tokenizers(place: Path):
     assert [one["tokenizer"] for one in report["measured"]][::2] == ["out/8k-gpt2.json", "out/8k.json"]
 
 
+def test_audit(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill audit" in text)
+    said = run(place, "bash", "-euc", shell)
+    assert "source pages, by language" in said
+    assert "recounted: every number is what the files hold" in said
+
+
+def test_diff(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill diff" in text)
+    assert "what became of documents: the same" in run(place, "bash", "-euc", shell)
+
+
+def test_questions(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill sql" in text)
+    questions = shell.split("\n# ")
+    assert len(questions) == 5
+    for question in questions:
+        lines = run(place, "bash", "-euc", f"# {question}").splitlines()
+        assert len(lines) > 1, f"{question} finds nothing in the demo's run"
+
+
 def test_the_commands_of_the_table_exist():
     shown = re.findall(r"^\| `tokenmill (\w+)", README, re.MULTILINE)
     assert shown

@@ -11,9 +11,8 @@ from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.shards import CorruptShardError, SequenceFormat, read_schema
 from tokenmill.pipeline.loader.published import read_mixture
 from tokenmill.pipeline.sheet import published_or_error
-from tokenmill.pipeline.steps.publish import Published
+from tokenmill.pipeline.steps.publish import Published, manifest_table
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tables import read_table
 from tokenmill.pipeline.tokens.packing import Method, PackingPolicy
 
 _MIXTURE_SAYS = ("vocab_size", "tokenizer_hash", "special_ids")
@@ -58,7 +57,7 @@ def select_shards(storage: Storage, sources: Sequence[str], split: str) -> Selec
     if unknown := sorted(set(sources) - set(has)):
         raise ValueError(f"no source {', '.join(map(repr, unknown))} in {storage.root!r}; it has {', '.join(has)}")
     names = tuple(sorted(set(sources) or has))
-    table = read_table(storage, published.value["shards"])
+    table = manifest_table(storage, published, "shards")
     inside = [name.split("/")[0] in names and name.split("/")[1] == split for name in table["component"].to_pylist()]
     shards = table.filter(pa.array(inside, pa.bool_()))
     if not shards.num_rows:

@@ -18,6 +18,7 @@ There is no row index: what is held is 4 bytes a record batch (1T tokens: 1.9M b
 one window's rows. Those are memories of the last answer, not state: any k may be asked at any time, by any thread.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -147,6 +148,33 @@ class Order:
         for index, members in groups(rows.component):
             found[members] = self._stocks[stage][index].row_hashes(rows.row[members])
         return found
+
+    def first_visit(self, component: str, row: int) -> int | None:
+        """The global row of a component's stored row in epoch 0 of the first stage; None where the plan has none."""
+        planned = self.plan.stages[0]
+        names = [one.name for one in planned.mixture.components]
+        if component not in names:
+            return None
+        index = planned.components[at := names.index(component)]
+        with self._lock:
+            position = self._place_of(index, row)
+            ends = range(ROWS_PER_BLOCK, planned.rows + ROWS_PER_BLOCK, ROWS_PER_BLOCK)
+            block = bisect_right(ends, position, key=lambda end: planned.counts(min(end, planned.rows))[at])
+            if block == len(ends):
+                return None
+            components, positions = self._block(planned, block)
+        inside = int(np.flatnonzero((components == index) & (positions == position))[0])
+        k = planned.first_row + block * ROWS_PER_BLOCK + inside
+        return k if k < planned.end_row else None
+
+    def _place_of(self, component: int, row: int) -> int:
+        """The place of a stored row in epoch 0, as the first stage finds it."""
+        stock, ordered = self._stocks[0][component], self._epoch(0, component, 0)
+        (batch,), _ = stock.locate(np.array([row]))
+        rank = int(np.flatnonzero(ordered.batches(0, stock.batch_rows.size) == batch)[0])
+        number = rank // self._lengths[0][component]
+        window = self._window(0, component, 0, number)
+        return window.start + int(np.flatnonzero(window.rows == row)[0])
 
     def _order(self, stage: int, k: I64) -> OrderedRows:
         """`order` of rows of one stage."""

@@ -82,7 +82,7 @@ def _ingest(storage: Storage, source: Source, part: Part, skips: Skips, key: str
         for batch in ingest(
             part.pieces,
             source.reader,
-            _read_options(source),
+            read_options(source),
             ExtractionOptions(extractor=source.extractor, record_timeout_s=source.record_timeout_s),
             DocumentGates(
                 min_characters=source.gates.min_characters,
@@ -105,7 +105,8 @@ def _ingest(storage: Storage, source: Source, part: Part, skips: Skips, key: str
     return Work(tuple(outputs), balance, {"other_records": dict(sorted(other.items())), "rows": documents.rows})
 
 
-def _read_options(source: Source) -> ReadOptions:
+def read_options(source: Source) -> ReadOptions:
+    """What a source's reader is told."""
     gates, columns = source.gates, source.columns
     return ReadOptions(
         max_record_bytes=gates.max_record_bytes,

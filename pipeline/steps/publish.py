@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
 
 import tokenmill
 from tokenmill.manifests.audit import balance_sheet, shards_of, strata_tokens
@@ -26,7 +28,7 @@ from tokenmill.pipeline.recipe.mixture import claim_of
 from tokenmill.pipeline.removals import request_paths
 from tokenmill.pipeline.steps.pack import token_policy
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tables import read_table, write_table
+from tokenmill.pipeline.tables import write_table
 from tokenmill.pipeline.tokens.encode import Encoder
 
 FORMAT = "tokenmill-run/1"
@@ -63,7 +65,14 @@ def read_version(storage: Storage, path: str) -> Published:
     """A published manifest. Raises ValueError when its content is not what its name says."""
     match = _NAME.fullmatch(path)
     assert match is not None
-    value = json.loads(storage.read(path))
+    data = storage.read(path)
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ValueError(
+            f"{storage.url(path)} is damaged or cut short: its {len(data):,} bytes are no JSON ({error}); put it back, "
+            "or delete it: `tokenmill run` of its recipe publishes it again"
+        ) from error
     if hash_json(value) != match["hash"]:
         raise ValueError(f"{storage.url(path)} was edited: its content no longer has the hash in its name")
     return Published(path, int(match["number"]), value)
@@ -190,6 +199,18 @@ def _token_weight(recipe: Recipe, component: str) -> float:
     return recipe.mixture.rehydrate.get(size, 1)
 
 
-def manifest_receipts(storage: Storage, published: Published) -> pa.Table:
-    """The receipts of a published version, as a table."""
-    return read_table(storage, published.value["tasks"])
+def manifest_table(storage: Storage, published: Published, name: str) -> pa.Table:
+    """A table that a version names with the hash of its content: "tasks" (of RECEIPTS), "plan" or "shards".
+
+    Raises:
+        FileNotFoundError: it is gone.
+        ValueError: its content no longer has the hash in its name.
+    """
+    path = str(published.value[name])
+    data = storage.read(path)
+    if (digest := xxhash.xxh3_128_hexdigest(data)) not in path:
+        raise ValueError(
+            f"{storage.url(path)} is damaged or was edited: its bytes hash to {digest}, which is not the hash in its "
+            f"name; put it back, or delete it and {published.path}: `tokenmill run` of its recipe publishes both again"
+        )
+    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(use_threads=False)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tokenmill.manifests.schemas import SHARDS
@@ -12,6 +13,7 @@ from tokenmill.manifests.shards import (
     SequenceFormat,
     check_batch,
     decode_batch,
+    decode_columns,
     read_schema,
     rows_per_batch,
     shard_table,
@@ -56,6 +58,8 @@ def test_each_batch_can_be_fetched_checked_and_decoded_alone(shard: tuple[bytes,
         message = data[offset : offset + length]
         check_batch(message, digest, shard="x", batch=index)
         assert decode_batch(message, schema) == batches[index]
+        some = decode_columns(data[: inside["schema_bytes"]], message, ["valid", "document_rows"])
+        assert some == batches[index].select(["document_rows", "valid"])
         assert inside["batch_rows"][index] == batches[index].num_rows
 
 
@@ -97,3 +101,27 @@ def test_the_shard_table_is_sorted(shard: tuple[bytes, dict, list[pa.RecordBatch
     table = shard_table(rows)
     assert table.schema == SHARDS
     assert table.column("component").to_pylist() == ["a/t", "b/t"]
+
+
+def test_the_shard_table_stays_small():
+    """< 1 KB a shard and 40 bytes a record batch, as it is written."""
+
+    def size(batches: int) -> int:
+        rng, rows = np.random.default_rng(1), []
+        for index in range(50):
+            lengths = rng.integers(600_000, 700_000, batches)
+            inside = {
+                **{"schema_bytes": 1000, "rows": 128 * batches, "tokens": 1 << 19, "documents": 900 * batches},
+                **{"batch_offsets": (1000 + np.cumsum(lengths) - lengths).tolist(), "batch_lengths": lengths.tolist()},
+                **{"batch_rows": [128] * batches, "batch_hashes": [rng.bytes(16) for _ in range(batches)]},
+            }
+            unit = f"web-g0-{index:06b}"
+            path = f"sequences/web/train/{unit}.{rng.bytes(10).hex()}-00000.arrow"
+            named = {"component": "web/train", "unit": unit, "path": path, "hash": rng.bytes(16).hex()}
+            rows.append({**named, "bytes": int(lengths.sum()), **inside})
+        sink = pa.BufferOutputStream()
+        pq.write_table(shard_table(rows), sink, compression="zstd", compression_level=3, use_dictionary=False)
+        return sink.getvalue().size
+
+    assert size(0) < 50 * 1000
+    assert size(200) - size(0) < 50 * 200 * 40

@@ -53,6 +53,11 @@ def test_a_run_from_s3_to_s3(endpoint: str, tmp_path: Path, executor: str):
     tokenmill("run", str(recipe), "--output", output, "--executor", executor, "--cpus", "2", "--quiet", env=env)
     assert "recounted: every number" in tokenmill("audit", output, "--recount", env=env)
     assert "0 not as" in tokenmill("verify", output, env=env)
+    if executor == "inline":
+        sql = "SELECT count(*), sum(tokens) FROM documents JOIN pieces USING (part, row) JOIN signals USING (part, row)"
+        pieces, tokens = tokenmill("sql", output, sql, env=env).split("\n")[1].split("\t")
+        assert int(tokens) > int(pieces) > 10
+        assert "  │ <!doctype html>" in tokenmill("where", output, "http://a.example/1", "--raw", env=env)
     assert tokenmill("trace", output, "--row", "0", "--text", env=env).startswith("row 0: component ")
     opened = (
         "from tokenmill.pipeline.loader import open_mixture\n"

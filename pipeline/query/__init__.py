@@ -1,0 +1,1 @@
+"""SQL over a published version of a run: `tokenmill sql`."""
