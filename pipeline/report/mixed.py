@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from tokenmill.manifests.mixture import Mixture, most_rows
+from tokenmill.manifests.limits import most_rows
+from tokenmill.manifests.mixture import Mixture
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.report.blocks import ROWS, Chart, Members, Note, Pair, Section, Table, percent
 from tokenmill.pipeline.report.books import BARS, Sheets, balances
