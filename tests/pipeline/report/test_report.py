@@ -193,9 +193,8 @@ def test_the_command_and_what_it_says(corpus_run: Path, page: str, tmp_path: Pat
 def test_a_run_that_is_not_published_says_what_there_is(copied: Path):
     shutil.rmtree(copied / "manifests")
     said = tokenmill("report", str(copied), "-o", str(copied / "page.html"), check=False)
-    assert re.search(
-        r"holds no published run, only finished tasks \(ingest \d+, annotate \d+, .*pack \d+\); `tokenmill st", said
-    )
+    told = r"holds no published run: it is still going, or was stopped \(ingest \d+ done of \d+, .*pack \d+ done\)"
+    assert re.search(told, said)
     assert not (copied / "page.html").exists()
     with pytest.raises(ValueError, match="holds no published run; `tokenmill"):
         published_or_error(Storage(str(copied / "nothing")))
