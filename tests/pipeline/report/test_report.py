@@ -196,7 +196,7 @@ def test_a_run_that_is_not_published_says_what_there_is(copied: Path):
     told = r"holds no published run: it is still going, or was stopped \(ingest \d+ done of \d+, .*pack \d+ done\)"
     assert re.search(told, said)
     assert not (copied / "page.html").exists()
-    with pytest.raises(ValueError, match="holds no published run; `tokenmill"):
+    with pytest.raises(ValueError, match="holds no published run: there is not one receipt in it; `tokenmill run"):
         published_or_error(Storage(str(copied / "nothing")))
 
 
