@@ -5,17 +5,15 @@ in its document foretells; with `pre_shifted` they are shifted here, and -100 st
 -100 too, and so, in SFT's `concat` rows, is all that is no answer. loss = Σ CE / (labels that are not -100).
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import xxhash
 
 from tokenmill.manifests.shards import CONCAT, PRETRAINING
-from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch, Gathered, NoiseKey
+from tokenmill.pipeline.loader.batch import AutoregressiveBatch, Batch, Gathered, NoiseKey, parameters_hash
 from tokenmill.pipeline.loader.masking import segment_fields
-from tokenmill.pipeline.loader.segments import clear_gaps, row_borders, row_ends, with_pieces
+from tokenmill.pipeline.loader.segments import by_document
 
 IGNORED = -100
 
@@ -39,28 +37,18 @@ class Autoregressive:
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of what decides a row's labels; no mask id does."""
-        value = {"objective": "autoregressive/1", **asdict(self)}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+        return parameters_hash("autoregressive/1", self)
 
     def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
         """The fields of an AutoregressiveBatch. A document that is cut where a row ends begins anew in the next."""
-        clean, pieces = gathered.clean, gathered.pieces
-        assert pieces is not None
-        length = clean.shape[1]
-        ends = row_ends(gathered.valid, pieces, gathered.aligned)
-        cu_seqlens = with_pieces(row_borders(np.zeros_like(ends), ends, length), pieces, ends, length)
-        targets = np.arange(length) < ends[:, None]
-        if gathered.aligned:
-            clear_gaps(targets, pieces)
-        if gathered.answers is not None:
-            targets &= gathered.answers
-        targets.reshape(-1)[cu_seqlens[:-1]] = False
+        clean = gathered.clean
+        cu_seqlens, targets = by_document(gathered)
         labels = np.where(targets, clean, IGNORED)
         if self.pre_shifted:
             labels = np.append(labels.reshape(-1)[1:], IGNORED).reshape(clean.shape)
         return {
             "input_ids": clean,
             "labels": labels,
-            **segment_fields(cu_seqlens, length),
+            **segment_fields(cu_seqlens, clean.shape[1]),
             "denominator": int(np.count_nonzero(labels != IGNORED)),
         }

@@ -1,11 +1,13 @@
 """What the loader hands out: the same provenance for every objective, and the objective's own arrays."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from tokenmill.pipeline.loader.stored_rows import Pieces
 
@@ -242,6 +244,12 @@ class NoiseKey(NamedTuple):
     def filler(self) -> int:
         """What rows that are all padding hold: the padding id, or a token that is not the mask."""
         return next(token for token in (self.padding_id, 0, 1) if token not in (-1, self.mask_token_id))
+
+
+def parameters_hash(name: str, params: Any, **more: int) -> str:
+    """xxh3-128 (hex) of an objective's name and version, its parameters, and what else decides the noise."""
+    value = {"objective": name, **more, **asdict(params)}
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
 class Objective(Protocol):

@@ -16,22 +16,20 @@ and back. In shards of dialogues the answers alone can be masked, of all turns; 
 is learned as the rest of it [LLaDA2.0 says only that lengths are rounded up]. Other padding is a document of its own.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from tokenmill.manifests.keyed import key64, mix64
 from tokenmill.manifests.shards import DIALOGUE, PRETRAINING
 from tokenmill.pipeline.loader import noise
-from tokenmill.pipeline.loader.batch import Batch, BlockBatch, Gathered, NoiseKey
+from tokenmill.pipeline.loader.batch import Batch, BlockBatch, Gathered, NoiseKey, parameters_hash
 from tokenmill.pipeline.loader.masking import masked_fields, segment_fields
 from tokenmill.pipeline.loader.noise_levels import in_strata, keyed_permutations
-from tokenmill.pipeline.loader.segments import clear_gaps, row_borders, row_ends, with_pieces
+from tokenmill.pipeline.loader.segments import row_borders, row_ends, token_places, with_pieces
 
 BOOL = npt.NDArray[np.bool_]
 I32 = npt.NDArray[np.int32]
@@ -97,8 +95,7 @@ class Block:
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""
-        value = {"objective": "block/1", "mask_token_id": mask_token_id, **asdict(self)}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+        return parameters_hash("block/1", self, mask_token_id=mask_token_id)
 
     def size_of(self, batch_rows: tuple[int, int], length: int) -> int:
         """The block size of a global batch.
@@ -165,9 +162,7 @@ def _places(gathered: Gathered, size: int, eos_id: int) -> tuple[BOOL, I32]:
     length = clean.shape[1]
     ends = row_ends(gathered.valid, pieces, gathered.aligned)
     places = np.arange(length)
-    maskable = places < ends[:, None]
-    if gathered.aligned:
-        clear_gaps(maskable, pieces)
+    maskable = token_places(ends, length, pieces, gathered.aligned)
     filled = ends
     if gathered.answers is not None:
         maskable &= gathered.answers

@@ -8,18 +8,16 @@ it, is attended to and learned. An n-turn dialogue is n pairs of prompt and answ
 `llada_sft`.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from tokenmill.manifests.shards import DIALOGUE
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.answers import drawn_turns
-from tokenmill.pipeline.loader.batch import Batch, CanvasBatch, Gathered, NoiseKey
+from tokenmill.pipeline.loader.batch import Batch, CanvasBatch, Gathered, NoiseKey, parameters_hash
 from tokenmill.pipeline.loader.masking import segment_fields
 from tokenmill.pipeline.loader.noise_levels import INDEPENDENT, NoiseLevels
 from tokenmill.pipeline.loader.segments import row_borders
@@ -55,8 +53,7 @@ class Canvas:
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed; there is no mask id."""
-        value = {"objective": "canvas/1", **asdict(self)}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+        return parameters_hash("canvas/1", self)
 
     def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
         """The fields of a CanvasBatch. Rows without an answer, as those of padding, have a canvas of no block."""

@@ -9,21 +9,19 @@ reference masks and ignores it. In dialogues the answers of all turns can be mas
 0.1, 0.3 or 0.8, and have no ε; the reference's cut-off by batch hangs on who shares a batch, and is not offered.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from tokenmill.kernels import kernel
 from tokenmill.manifests.shards import DIALOGUE, PRETRAINING
 from tokenmill.pipeline.loader import noise
-from tokenmill.pipeline.loader.batch import Batch, Gathered, MaskedBatch, NoiseKey
+from tokenmill.pipeline.loader.batch import Batch, Gathered, MaskedBatch, NoiseKey, parameters_hash
 from tokenmill.pipeline.loader.masking import masked_fields, segment_fields
 from tokenmill.pipeline.loader.noise_levels import INDEPENDENT, NoiseLevels
-from tokenmill.pipeline.loader.segments import clear_gaps, row_borders, row_ends, with_pieces
+from tokenmill.pipeline.loader.segments import by_document
 
 BOOL = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]
@@ -57,8 +55,7 @@ class Dream:
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""
-        value = {"objective": "dream/1", "mask_token_id": mask_token_id, **asdict(self)}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+        return parameters_hash("dream/1", self, mask_token_id=mask_token_id)
 
     def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
         """The fields of a MaskedBatch; a segment a document.
@@ -66,17 +63,9 @@ class Dream:
         Raises:
             ValueError: the mask id occurs in a row; names the row and the place.
         """
-        clean, pieces, rows = gathered.clean, gathered.pieces, gathered.rows
-        assert pieces is not None
+        clean, rows = gathered.clean, gathered.rows
         length = clean.shape[1]
-        ends = row_ends(gathered.valid, pieces, gathered.aligned)
-        borders = with_pieces(row_borders(np.zeros_like(ends), ends, length), pieces, ends, length)
-        maskable = np.arange(length) < ends[:, None]
-        if gathered.aligned:
-            clear_gaps(maskable, pieces)
-        if gathered.answers is not None:
-            maskable &= gathered.answers
-        maskable.reshape(-1)[borders[:-1]] = False
+        borders, maskable = by_document(gathered)
         levels = noise.thresholds(self.noise_levels.draws(gathered, noise_key.seed, 1)[:, 0], self.epsilon)
         fields = {
             **masked_fields(clean, rows, maskable, borders, levels[borders[:-1] // length], noise_key),

@@ -13,20 +13,18 @@ positions at segments, "document" at documents too, whose borders stand in `docu
 pieces are aligned, each of them, and each gap, is a segment, as in `llada`; the pieces of a half have its p.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from tokenmill.manifests.shards import CONCAT, PRETRAINING
 from tokenmill.pipeline.loader import noise
-from tokenmill.pipeline.loader.batch import Batch, Gathered, IlladaBatch, NoiseKey
+from tokenmill.pipeline.loader.batch import Batch, Gathered, IlladaBatch, NoiseKey, parameters_hash
 from tokenmill.pipeline.loader.masking import masked_fields, segment_fields
 from tokenmill.pipeline.loader.noise_levels import INDEPENDENT, NoiseLevels
-from tokenmill.pipeline.loader.segments import clear_gaps, positions, row_borders, row_ends, with_pieces
+from tokenmill.pipeline.loader.segments import positions, row_borders, row_ends, token_places, with_pieces
 
 I64 = npt.NDArray[np.int64]
 
@@ -63,8 +61,7 @@ class Illada:
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""
-        value = {"objective": "illada/1", "mask_token_id": mask_token_id, **asdict(self)}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+        return parameters_hash("illada/1", self, mask_token_id=mask_token_id)
 
     def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
         """The fields of an IlladaBatch.
@@ -77,12 +74,11 @@ class Illada:
         length = clean.shape[1]
         ends = row_ends(gathered.valid, pieces, gathered.aligned)
         cuts = _cuts(self, rows, ends, noise_key.seed)
-        maskable = np.arange(length) < ends[:, None]
+        maskable = token_places(ends, length, pieces, gathered.aligned)
         cu_seqlens = row_borders(cuts, ends, length)
         documents = with_pieces(cu_seqlens, pieces, ends, length)
         if gathered.aligned:
             cu_seqlens = documents
-            clear_gaps(maskable, pieces)
         drawn = self.noise_levels.draws(gathered, noise_key.seed, 2)
         row, place = np.divmod(cu_seqlens[:-1].astype(np.int64), length)
         half = ((cuts[row] > 0) & (place >= cuts[row])).astype(np.int64)

@@ -10,20 +10,18 @@ Rows whose pieces were packed at multiples of a block (`sequences: {align: …}`
 attention must not reach: there each piece, and each gap, is a segment of its own, with the row's p.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from tokenmill.manifests.shards import PRETRAINING
 from tokenmill.pipeline.loader import noise
-from tokenmill.pipeline.loader.batch import Batch, Gathered, MaskedBatch, NoiseKey
+from tokenmill.pipeline.loader.batch import Batch, Gathered, MaskedBatch, NoiseKey, parameters_hash
 from tokenmill.pipeline.loader.masking import masked_fields, segment_fields
 from tokenmill.pipeline.loader.noise_levels import INDEPENDENT, NoiseLevels
-from tokenmill.pipeline.loader.segments import clear_gaps, row_borders, row_ends, with_pieces
+from tokenmill.pipeline.loader.segments import row_borders, row_ends, token_places, with_pieces
 
 I64 = npt.NDArray[np.int64]
 
@@ -60,8 +58,7 @@ class Llada:
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""
-        value = {"objective": "llada/1", "mask_token_id": mask_token_id, **asdict(self)}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+        return parameters_hash("llada/1", self, mask_token_id=mask_token_id)
 
     def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
         """The fields of a MaskedBatch; in `gathered.clean`, dropped tails are overwritten.
@@ -76,14 +73,13 @@ class Llada:
         whole_ends = ends
         if self.tail == "drop":
             ends, cuts = np.where(cuts > 0, cuts, ends), np.zeros_like(cuts)
-        places = np.arange(length)
-        maskable = places < ends[:, None]
         if self.tail == "drop":
-            clean[(places < whole_ends[:, None]) & ~maskable] = noise_key.padding_id
+            places = np.arange(length)
+            clean[(places < whole_ends[:, None]) & (places >= ends[:, None])] = noise_key.padding_id
+        maskable = token_places(ends, length, pieces, gathered.aligned)
         cu_seqlens = row_borders(cuts, ends, length)
         if pieces is not None and gathered.aligned:
             cu_seqlens = with_pieces(cu_seqlens, pieces, ends, length)
-            clear_gaps(maskable, pieces)
         drawn = self.noise_levels.draws(gathered, noise_key.seed, 1)[:, 0]
         noise_threshold = noise.thresholds(drawn, self.epsilon)[cu_seqlens[:-1] // length]
         return {

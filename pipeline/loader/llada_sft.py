@@ -9,17 +9,15 @@ that this makes a model stop early, so pack rows not much longer than their answ
 longest row of a batch; L here is the stored one, so that a row does not depend on those it is batched with.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import xxhash
 
 from tokenmill.manifests.shards import DIALOGUE
 from tokenmill.pipeline.loader import noise
 from tokenmill.pipeline.loader.answers import drawn_turns
-from tokenmill.pipeline.loader.batch import Batch, Gathered, LladaSftBatch, NoiseKey
+from tokenmill.pipeline.loader.batch import Batch, Gathered, LladaSftBatch, NoiseKey, parameters_hash
 from tokenmill.pipeline.loader.masking import masked_fields, segment_fields
 from tokenmill.pipeline.loader.noise_levels import INDEPENDENT, NoiseLevels
 
@@ -48,8 +46,7 @@ class LladaSft:
 
     def hash(self, mask_token_id: int) -> str:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""
-        value = {"objective": "llada_sft/1", "mask_token_id": mask_token_id, **asdict(self)}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+        return parameters_hash("llada_sft/1", self, mask_token_id=mask_token_id)
 
     def arrays(self, gathered: Gathered, noise_key: NoiseKey) -> dict[str, Any]:
         """The fields of a LladaSftBatch; in `gathered.clean`, what follows the answer is overwritten.

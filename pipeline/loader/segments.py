@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.kernels import kernel
+from tokenmill.pipeline.loader.batch import Gathered
 from tokenmill.pipeline.loader.stored_rows import Pieces
 
 BOOL = npt.NDArray[np.bool_]
@@ -46,7 +47,33 @@ def with_pieces(borders: I32, pieces: Pieces, ends: I64, length: int) -> I32:
     return np.union1d(borders, (row * length + place)[inside]).astype(np.int32)
 
 
-def clear_gaps(maskable: BOOL, pieces: Pieces) -> None:
+def token_places(ends: I64, length: int, pieces: Pieces | None, aligned: bool) -> BOOL:
+    """Which places hold tokens, not padding, up to the `ends` of their rows: bool [B, L]; see `row_ends`."""
+    found: BOOL = np.arange(length) < ends[:, None]
+    if aligned and pieces is not None:
+        _clear_gaps(found, pieces)
+    return found
+
+
+def by_document(gathered: Gathered) -> tuple[I32, BOOL]:
+    """Rows cut at every document, for objectives whose logits are shifted by one.
+
+    Returns:
+        The borders, int32 [S + 1]; and which places have something to be foretold, bool [B, L]: no padding, of SFT's
+        rows the answers alone, and of no document the first token, for which the shift leaves no logit.
+    """
+    pieces, length = gathered.pieces, gathered.clean.shape[1]
+    assert pieces is not None
+    ends = row_ends(gathered.valid, pieces, gathered.aligned)
+    borders = with_pieces(row_borders(np.zeros_like(ends), ends, length), pieces, ends, length)
+    targets = token_places(ends, length, pieces, gathered.aligned)
+    if gathered.answers is not None:
+        targets &= gathered.answers
+    targets.reshape(-1)[borders[:-1]] = False
+    return borders, targets
+
+
+def _clear_gaps(maskable: BOOL, pieces: Pieces) -> None:
     """Take the padding between pieces out of what can be masked, bool [B, L], in place."""
     flat, length = maskable.reshape(-1), maskable.shape[1]
     begins, ends = pieces.row * length + pieces.start, pieces.row * length + pieces.end
