@@ -1,6 +1,7 @@
 """What the loader hands out: the same provenance for every objective, and the objective's own arrays."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -206,7 +207,8 @@ class Gathered(NamedTuple):
         rows: int64 [B], global row numbers; -1 for rows that only fill a batch, which no denominator counts.
         answers: bool [B, L], tokens that the trained model is to give; None in shards of pretraining.
         epoch: int32 [B], how often each row was visited before.
-        identity: uint64 [B], hash of each row's unit and its place there, the same in every visit.
+        identities: gives uint64 [B], hash of each row's unit and its place there, the same in every visit; most
+            objectives do not ask.
         batch_rows: first row of the global batch, and of the next one.
     """
 
@@ -217,7 +219,7 @@ class Gathered(NamedTuple):
     rows: I64
     answers: npt.NDArray[np.bool_] | None
     epoch: I32
-    identity: npt.NDArray[np.uint64]
+    identities: Callable[[], npt.NDArray[np.uint64]]
     batch_rows: tuple[int, int]
 
 

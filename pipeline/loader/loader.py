@@ -13,6 +13,7 @@ They start with the first batch and end with the iterator. Only what was handed 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -53,7 +54,6 @@ class _Wanted(NamedTuple):
     next_row: int
     k: I64
     rows: OrderedRows
-    identity: npt.NDArray[np.uint64]
     sought: Sought
     asked: "list[Future[StoredRows]]"
 
@@ -244,8 +244,7 @@ class Loader:
             stage = int(self.plan.stage_of(first))
             sought = Sought.of(self.order.places(rows, stage))
             asked = self._readers[stage].ask(sought.batches)
-            identity = self.order.identities(rows, stage)
-            yield _Wanted(stage, first, min(end, total), k, rows, identity, sought, asked)
+            yield _Wanted(stage, first, min(end, total), k, rows, sought, asked)
 
     def _make(self, several: Iterator[_Wanted], skipped: tuple[tuple[str, int], ...]) -> Iterator[tuple[Batch, _Stand]]:
         """Each batch, and where the loader stands behind it: at its own next one, where it takes turns."""
@@ -274,7 +273,7 @@ class Loader:
             aligned=aligned,
             rows=wanted.k,
             epoch=wanted.rows.epoch,
-            identity=wanted.identity,
+            identities=partial(self.order.identities, wanted.rows, wanted.stage),
             batch_rows=(wanted.first_row, wanted.first_row + self._batch_size),
         )
         gathered = padded(gathered, self._noise_key.filler)

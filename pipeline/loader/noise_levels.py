@@ -61,7 +61,7 @@ class NoiseLevels:
         """The stratum of each row's segment of that number: int64 [B]."""
         key = key64("noise strata", self.source, seed, segment)
         if self.source == "visit":
-            group, members = gathered.identity, gathered.epoch.astype(np.int64) % self.strata
+            group, members = gathered.identities(), gathered.epoch.astype(np.int64) % self.strata
         else:
             first, behind = gathered.batch_rows
             if first % self.strata or (behind - first) % self.strata:

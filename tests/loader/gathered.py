@@ -43,7 +43,7 @@ def gathered(
         rows=numbers,
         answers=answers,
         epoch=np.zeros(len(spans), np.int32) if epoch is None else epoch,
-        identity=numbers.astype(np.uint64),
+        identities=lambda: numbers.astype(np.uint64),
         batch_rows=(int(numbers.min()), int(numbers.max()) + 1),
     )
 

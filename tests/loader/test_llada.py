@@ -28,7 +28,7 @@ def made(params: Llada, valid, rows, length: int, seed: int = 3, clean=None, pie
         rows=rows,
         answers=None,
         epoch=np.zeros_like(valid),
-        identity=rows.astype(np.uint64),
+        identities=lambda: rows.astype(np.uint64),
         batch_rows=(int(rows.min()), int(rows.max()) + 1),
     )
     return params.arrays(stored, key(seed))

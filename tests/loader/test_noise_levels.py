@@ -14,9 +14,9 @@ from tokenmill.pipeline.loader.noise_levels import in_strata
 SEEDS = st.integers(0, 2**64 - 1)
 
 
-def rows_of(numbers, batch_rows=None, epoch=None, identity=None):
+def rows_of(numbers, batch_rows=None, epoch=None, identities=None):
     stored = gathered([[(0, 4)]] * len(numbers), 4, numbers)
-    changes = {"batch_rows": batch_rows, "epoch": epoch, "identity": identity}
+    changes = {"batch_rows": batch_rows, "epoch": epoch, "identities": identities}
     return stored._replace(**{name: value for name, value in changes.items() if value is not None})
 
 
@@ -40,7 +40,7 @@ def test_the_visits_of_a_row_have_each_stratum_once(seed, strata, identity):
     epochs = np.arange(2 * strata, dtype=np.int32)
     numbers = np.arange(1000, 1000 + epochs.size) * 77
     drawn = NoiseLevels("visit", strata).draws(
-        rows_of(numbers, epoch=epochs, identity=np.full(epochs.size, identity, np.uint64)), seed, 1
+        rows_of(numbers, epoch=epochs, identities=lambda: np.full(epochs.size, identity, np.uint64)), seed, 1
     )[:, 0]
     found = [int(level) * strata >> 32 for level in drawn]
     assert sorted(found[:strata]) == list(range(strata))

@@ -32,13 +32,8 @@ def table_of(stored) -> pa.Table:
     return shard_table(rows)
 
 
-def order_of(stored, total_rows=None, window_bytes=None, seed=7) -> Order:
-    """An order over shards that need not exist: the order reads the shard table alone."""
-    components = []
-    for component in stored:
-        count = sum(sum(shard) for unit in component.units for shard in unit)
-        components.append(Component(component.name, component.weight, count, count * LENGTH, component.max_epochs))
-    mixture = Mixture.of(
+def mixture_of(components, seed=7) -> Mixture:
+    return Mixture.of(
         seed=seed,
         sequence_length=LENGTH,
         vocab_size=50,
@@ -49,7 +44,15 @@ def order_of(stored, total_rows=None, window_bytes=None, seed=7) -> Order:
         shard_table_hash="",
         components=components,
     )
-    return Order(compile_plan(mixture, total_rows, window_bytes), [table_of(stored)])
+
+
+def order_of(stored, total_rows=None, window_bytes=None, seed=7) -> Order:
+    """An order over shards that need not exist: the order reads the shard table alone."""
+    components = []
+    for component in stored:
+        count = sum(sum(shard) for unit in component.units for shard in unit)
+        components.append(Component(component.name, component.weight, count, count * LENGTH, component.max_epochs))
+    return Order(compile_plan(mixture_of(components, seed), total_rows, window_bytes), [table_of(stored)])
 
 
 BATCHES = st.lists(st.integers(1, 9), min_size=1, max_size=5)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.loader.small_run import Stored, write_run
-from tests.loader.test_order import LENGTH, ROW_BYTES, UNITS, slow_batches, table_of, triples
+from tests.loader.test_order import LENGTH, ROW_BYTES, UNITS, mixture_of, slow_batches, table_of, triples
 from tokenmill.manifests.keyed import key64, keyed_permutation
-from tokenmill.manifests.mixture import Component, Mixture
+from tokenmill.manifests.mixture import Component
 from tokenmill.manifests.plan import compile_stages
 from tokenmill.manifests.stages import MixtureStage
 from tokenmill.pipeline.loader import Stage, open_mixture
@@ -39,20 +39,6 @@ def staged_orders(draw):
         total = (total if at is None else at) + asked
     plan = compile_stages(stages, LEAST_BYTES * count + draw(st.integers(0, 40)) * 9 * ROW_BYTES)
     return stored, Order(plan, [table] * len(plan.stages))
-
-
-def mixture_of(components, seed=7) -> Mixture:
-    return Mixture.of(
-        seed=seed,
-        sequence_length=LENGTH,
-        vocab_size=50,
-        tokenizer_path="",
-        tokenizer_hash="",
-        special_ids={"bos": -1, "eos": -1, "pad": -1, "mask": -1},
-        shard_table_path="",
-        shard_table_hash="",
-        components=components,
-    )
 
 
 class Walk:

@@ -35,7 +35,7 @@ def million(answers: np.ndarray | None = None) -> Gathered:
         rows=rows,
         answers=answers,
         epoch=(rows % 12).astype(np.int32),
-        identity=(rows // 12).astype(np.uint64),
+        identities=lambda: (rows // 12).astype(np.uint64),
         batch_rows=(0, ROWS),
     )
 
