@@ -29,6 +29,10 @@ PRETRAINING, CONCAT, DIALOGUE = "pretraining", "concat", "dialogue"
 LAYOUTS = (PRETRAINING, CONCAT, DIALOGUE)
 
 
+#: Columns of SHARDS with an entry a record batch.
+BATCH_COLUMNS = ("batch_offsets", "batch_lengths", "batch_rows", "batch_hashes")
+
+
 class CorruptShardError(ValueError):
     """Bytes of a shard are not what its shard table says."""
 

@@ -1,7 +1,8 @@
 """Proofs from the files: `verify` (every byte is what the manifest says), `recount` (every number is), `gc`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from tokenmill.manifests.audit import STEPS, balance_sheet, differences
+from tokenmill.manifests.audit import STEPS, balance_sheet, differences, shards_of
 from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.manifests.receipts import Output, Receipt, receipts_of
-from tokenmill.manifests.shards import CorruptShardError, check_batch
+from tokenmill.manifests.shards import BATCH_COLUMNS, CorruptShardError, check_batch
 from tokenmill.pipeline.packed import count_packed
 from tokenmill.pipeline.steps.ingest import ingest_balance
 from tokenmill.pipeline.steps.publish import Published, manifest_table, read_version, versions
@@ -43,7 +44,28 @@ class Finding:
 def receipts_in(storage: Storage, published: Published, *steps: str) -> list[Receipt]:
     """The receipts that a published version is made of; of some `steps` alone, if any are named."""
     table = manifest_table(storage, published, "tasks")
-    return receipts_of(table.filter(pc.is_in(table.column("step"), pa.array(steps))) if steps else table)
+    receipts = receipts_of(table.filter(pc.is_in(table.column("step"), pa.array(steps))) if steps else table)
+    if any(BATCH_COLUMNS[0] not in output.detail for receipt in receipts for output in _shards(receipt)):
+        shards = manifest_table(storage, published, "shards").select(["path", *BATCH_COLUMNS])
+        batches = {shard.pop("path"): shard for shard in shards.to_pylist()}
+        return [_with_batches(receipt, batches) if receipt.step == "pack" else receipt for receipt in receipts]
+    return receipts
+
+
+def _shards(receipt: Receipt) -> list[Output]:
+    return shards_of(receipt) if receipt.step == "pack" else []
+
+
+def _with_batches(receipt: Receipt, batches: Mapping[str, Mapping[str, Any]]) -> Receipt:
+    """The receipt of *pack* as it was written: with what the shard table says of each record batch."""
+    outputs = []
+    for output in receipt.outputs:
+        if output.path in batches:
+            found = dict(batches[output.path])
+            found["batch_hashes"] = [digest.hex() for digest in found["batch_hashes"]]
+            output = replace(output, detail={**output.detail, **found})
+        outputs.append(output)
+    return replace(receipt, outputs=tuple(outputs))
 
 
 def named_files(storage: Storage, published: Published, receipts: Sequence[Receipt]) -> dict[str, Output | None]:
@@ -71,10 +93,10 @@ def verify(storage: Storage, published: Published, quick: bool = False) -> Itera
         quick: read no data.
     """
     sizes = storage.sizes()
-    tasks = published.value["tasks"]
-    if damaged := _check_file(storage, tasks, None, sizes.get(tasks), quick=False):
-        yield tasks, Finding(tasks, f"{damaged.problem}; nothing else can be checked without it")
-        return
+    for path in (published.value["tasks"], published.value["shards"]):
+        if damaged := _check_file(storage, path, None, sizes.get(path), quick=False):
+            yield path, Finding(path, f"{damaged.problem}; nothing else can be checked without it")
+            return
     receipts = receipts_in(storage, published)
     named = named_files(storage, published, receipts)
     for path, output in sorted(named.items()):

@@ -7,7 +7,7 @@ is ever overwritten. Publishing the same content again adds no version.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from tokenmill.manifests.audit import balance_sheet, shards_of, strata_tokens
 from tokenmill.manifests.mixture import Component, Mixture
 from tokenmill.manifests.plan import compile_plan
 from tokenmill.manifests.receipts import Output, Receipt, canonical_json, hash_json, library_versions, receipt_table
-from tokenmill.manifests.shards import shard_table
+from tokenmill.manifests.shards import BATCH_COLUMNS, shard_table
 from tokenmill.pipeline.copies import MARK, copies_names
 from tokenmill.pipeline.plan import Part, plan_table
 from tokenmill.pipeline.recipe import Recipe
@@ -98,7 +98,7 @@ def publish(
         "libraries": library_versions(("pyarrow", "tokenizers", "numba", "resiliparse", "fastwarc", "trafilatura")),
         "sources": [source.name for source in recipe.sources],
         "plan": _named_table(storage, "plan", plan_table(parts)).path,
-        "tasks": _named_table(storage, "tasks", receipt_table(unique)).path,
+        "tasks": _named_table(storage, "tasks", receipt_table([_without_batches(one) for one in unique])).path,
         "shards": shard_output.path,
         "tokenizer": tokenizer.path,
         "mixture": mixture,
@@ -118,6 +118,17 @@ def _shard_row(output: Output) -> dict[str, Any]:
     detail = dict(output.detail)
     detail["batch_hashes"] = [bytes.fromhex(digest) for digest in detail["batch_hashes"]]
     return {"path": output.path, "bytes": output.bytes, "hash": output.hash, **detail}
+
+
+def _without_batches(receipt: Receipt) -> Receipt:
+    """The receipt without what the shard table says of each record batch: `checks.receipts_in` puts it back."""
+    if receipt.step != "pack":
+        return receipt
+    outputs = [
+        replace(output, detail={name: value for name, value in output.detail.items() if name not in BATCH_COLUMNS})
+        for output in receipt.outputs
+    ]
+    return replace(receipt, outputs=tuple(outputs))
 
 
 def _named_table(storage: Storage, name: str, table: pa.Table) -> Output:

@@ -5,7 +5,7 @@ the units they make, each with receipts of *deduplicate* and *pack* and its shar
 but for the tokenizer. The receipts are compacted as a run does it; then three processes of their own, whose maximum
 resident sets the kernel reports, publish them (read every receipt, balance the books, write shard table, plan, tasks,
 mixture and manifest), and run `tokenmill status` and `tokenmill audit`. What a shard and a record batch add to the
-shard table is told from two smaller publications, of which one has twice the record batches.
+shard table and to the receipts is told from two smaller publications, of which one has twice the record batches.
 """
 
 import json
@@ -15,6 +15,10 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from tests.bench.shared.figures import AT_MOST, Figure, arguments, figures_line
 from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.manifests.keyed import key64
@@ -22,7 +26,7 @@ from tokenmill.manifests.receipts import Output, Receipt, receipt_table
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.readers.records import Piece, RawFile
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tables import write_table
+from tokenmill.pipeline.tables import read_table, write_table
 from tokenmill.pipeline.tokens.train import train_tokenizer
 from tokenmill.pipeline.units import assign_units
 
@@ -74,10 +78,10 @@ def main() -> None:
     print(f"{count:,} parts")
     for name, size in sizes.items():
         print(f"  {name:<7} {size / 1e6:9,.1f} MB")
-    print(f"  a shard of {BATCHES} record batches adds {a_shard:.0f} bytes to shards, each of them {a_batch:.1f}")
+    print(f"  a shard of {BATCHES} record batches adds {a_shard:.0f} bytes to manifests, each of them {a_batch:.1f}")
     figures = [
-        Figure("shard table, a shard without its record batches", round(a_shard, 1), "bytes", SHARD_BYTES, AT_MOST),
-        Figure("shard table, a record batch", round(a_batch, 2), "bytes", BATCH_BYTES, AT_MOST),
+        Figure("manifests, a shard without its record batches", round(a_shard, 1), "bytes", SHARD_BYTES, AT_MOST),
+        Figure("manifests, a record batch", round(a_batch, 2), "bytes", BATCH_BYTES, AT_MOST),
     ]
     for name, (took, peak) in seconds.items():
         print(f"  {name:<7} {took:6.1f} s, maximum resident set {peak >> 20:,} MiB")
@@ -90,15 +94,29 @@ def main() -> None:
 
 
 def shard_sizes(count: int) -> tuple[float, float]:
-    """Bytes that a shard without its record batches, and each of these, adds to the shard table of a run."""
+    """Bytes that a shard without its record batches, and each of these, adds to the manifests of a run.
+
+    Of the shard table, and of what the receipts of a unit add to the tasks.
+    """
     size: dict[int, int] = {}
     for batches in (BATCHES, 2 * BATCHES):
         with tempfile.TemporaryDirectory() as folder:
             shards = _made(folder, count, batches)
             _timed(folder, count, _PUBLISH)
-            size[batches] = _manifest_bytes("shards", folder)
+            size[batches] = _manifest_bytes("shards", folder) + _receipt_bytes(folder)
     a_batch = (size[2 * BATCHES] - size[BATCHES]) / (shards * BATCHES)
     return size[BATCHES] / shards - a_batch * BATCHES, a_batch
+
+
+def _receipt_bytes(folder: str) -> int:
+    """Bytes of the receipts of *pack* in the tasks table, as a table of their own."""
+    storage = Storage(folder)
+    (path,) = (path for path in storage.sizes("manifests") if "/tasks." in path)
+    tasks = read_table(storage, path)
+    sink = pa.BufferOutputStream()
+    packed = tasks.filter(pc.equal(tasks.column("step"), "pack"))
+    pq.write_table(packed, sink, compression="zstd", use_dictionary=False)
+    return int(sink.getvalue().size)
 
 
 def _made(folder: str, count: int, batches: int) -> int:
@@ -217,7 +235,6 @@ def publish_all(folder: str, count: int) -> None:
 
 def _read(storage: Storage) -> Iterator[Receipt]:
     from tokenmill.manifests.receipts import receipts_of
-    from tokenmill.pipeline.tables import read_table
 
     for path in storage.sizes("receipts"):
         yield from receipts_of(read_table(storage, path))

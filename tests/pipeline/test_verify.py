@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.corpus import fingerprint, prose, write_texts
@@ -12,6 +13,7 @@ from tests.pipeline.runs import newest, run_inline
 from tokenmill.manifests.audit import shards_of
 from tokenmill.manifests.receipts import Output
 from tokenmill.pipeline import checks
+from tokenmill.pipeline.book import Book
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
 
@@ -152,7 +154,7 @@ def test_quick_finds_every_damaged_byte_of_a_shards_footer(mended: tuple[Path, P
 
 def test_quick_finds_a_parquet_file_without_a_readable_footer(mended: tuple[Path, Published, Output]):
     output, published, _ = mended
-    for folder in ("documents", "decisions", "manifests/shards."):
+    for folder in ("documents", "decisions", "manifests/plan.", "manifests/shards."):
         path = min(path for path in fingerprint(output) if path.startswith(folder))
         whole = (output / path).read_bytes()
         footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
@@ -164,7 +166,9 @@ def test_quick_finds_a_parquet_file_without_a_readable_footer(mended: tuple[Path
             (output / path).write_bytes(damaged)
             problems = found_in(output, published, quick=True)
             assert list(problems) == [path]
-            assert "its footer is damaged" in problems[path]
+            # without the shard table receipts are not whole, so it is hashed first
+            told = "nothing else can be checked" if "shards" in path else "its footer is damaged"
+            assert told in problems[path]
         (output / path).write_bytes(whole)
 
 
@@ -173,3 +177,16 @@ def test_quick_finds_a_changed_byte_of_the_mixture(mended: tuple[Path, Published
     path = published.value["mixture"]
     (output / path).write_text((output / path).read_text().replace('"seed": 3', '"seed": 4'))
     assert list(found_in(output, published, quick=True)) == [path]
+
+
+def test_the_manifest_names_record_batches_once_and_receipts_are_read_whole(small_run: Path):
+    """The tasks table leaves them to the shard table; what is read is what *pack* wrote."""
+    published = newest(small_run)
+    tasks = pq.read_table(small_run / published.value["tasks"]).to_pylist()
+    assert not [row for row in tasks if "batch_" in row["outputs"]]
+    book = Book(Storage(str(small_run)))
+    book.load()
+    read = {receipt.path: receipt for receipt in checks.receipts_in(Storage(str(small_run)), published)}
+    written = {path: receipt for path, receipt in book.known.items() if path in read}
+    assert read == written
+    assert any("batch_hashes" in output.detail for receipt in read.values() for output in receipt.outputs)
