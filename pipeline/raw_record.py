@@ -22,8 +22,8 @@ class RawRecord:
     Attributes:
         url: of its raw file.
         offset: where it starts there; see each reader for the unit.
-        content: its payload as text: of a page its HTML, what is not in its encoding escaped; "" for one that cannot
-            be read.
+        content: its payload as text: of a page its HTML, what is not in its encoding escaped; what of a broken line can
+            be shown, "" of any other record that cannot be read.
         failure: why it cannot be read.
         detail: what of it is wrong, where the reader says so: of a conversation, which turn.
     """

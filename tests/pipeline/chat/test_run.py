@@ -10,7 +10,7 @@ import pytest
 
 from tests.pipeline.corpus import prose, write_recipe
 from tests.pipeline.query.test_sql import ask
-from tests.pipeline.runs import newest, opened, opened_with_units, run_inline, tokenmill
+from tests.pipeline.runs import newest, opened, run_inline, tokenmill
 from tests.pipeline.test_takedown import assert_whole, removed
 from tests.pipeline.test_takedown_erase import erased, texts_in
 from tokenmill.manifests.schemas import TURNS
@@ -172,7 +172,7 @@ def test_what_is_taken_down_leaves_no_byte_in_turns(built: Path, tmp_path: Path)
     shutil.copytree(built / "out", tmp_path / "out")
     output = tmp_path / "out"
     assert {name.split("/")[0] for name, text in texts_in(output) if SECRET in text} >= {"documents", "turns"}
-    run, units = opened_with_units(output)
+    run = opened(output)
     (turns,) = output.glob("turns/sft/*")
     row = read_table(run.storage, str(turns.relative_to(output))).slice(60, 1).to_pylist()[0]
     assert all(SECRET in str(row[name]) for name in ("turns", "tools", "answer", "checker"))
