@@ -103,7 +103,7 @@ def settle(stages: Sequence[WantedStage], packed: Mapping[str, Packed]) -> list[
         budgets = _budgets(stage, shares, packed, _where(index, stages))
         asked.append({c: budgets[name] * part for name, parts in shares.items() for c, part in parts.items()})
     if over := _over(stages, asked, packed):
-        raise ValueError("more is asked for than there is, times max_epochs:\n" + "\n".join(over))
+        raise ValueError("\n".join(["more is asked for than there is, times max_epochs:", *over]))
     found: list[list[Taken]] = []
     used: dict[str, int] = {}
     for index, (stage, one) in enumerate(zip(stages, asked, strict=True)):
@@ -153,7 +153,7 @@ def _budgets(
     budgets = {name: Fraction(one.tokens) for name, one in stage.sources.items() if one.tokens is not None}
     weights = {name: one.weight for name, one in stage.sources.items() if one.weight is not None}
     total, given = sum(weights.values(), _ZERO), sum(budgets.values(), _ZERO)
-    if not weights:
+    if not total and (budgets or not weights):
         if stage.tokens is not None and stage.tokens != given:
             raise ValueError(
                 f"{where} is to have {stage.tokens:,} tokens, and the budgets of its sources sum to {int(given):,}: "
@@ -161,7 +161,7 @@ def _budgets(
             )
         if not given:
             raise ValueError(f"the budgets of {where} sum to nothing: give a source some tokens")
-        return budgets
+        return budgets | dict.fromkeys(weights, _ZERO)
     if not total:
         raise ValueError(f"the weights of {where} sum to nothing: give one of {', '.join(weights)} more than 0")
     parts = {name: weight / total for name, weight in weights.items()}
@@ -211,6 +211,10 @@ def _over(
             if sums[worst] / packed[worst].tokens > wanted.max_epochs and source not in found:
                 where = f"stage {index}: " if len(stages) > 1 else ""
                 found[source] = f"  {where}{_line(source, wanted, worst, one, sums, packed)}"
+    if found and len(stages) == 1:
+        caps = {name: stages[0].sources[source_of(name)].max_epochs * packed[name].tokens for name in sums}
+        fits = sum(sums.values()) / max(tokens / caps[name] for name, tokens in sums.items())
+        return [*found.values(), f"  in these proportions the mixture can have {int(fits):,} tokens"]
     return list(found.values())
 
 

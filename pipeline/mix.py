@@ -15,7 +15,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -131,25 +131,25 @@ def settle_mix(recipe: MixRecipe, runs: Sequence[MixRun]) -> Settled:
     listed = sorted(runs, key=lambda run: run.published.path.split(".")[1])
     _check_apart(listed)
     meant = _meant(recipe, listed)
-    used = [listed[number] for number in sorted({run for run, _ in meant.values()})]
-    sources = {
-        name: _source(name, listed[run], used.index(listed[run]), source) for name, (run, source) in meant.items()
-    }
-    for index, stage in enumerate(recipe.listed):
-        what = f"stage {index}" if recipe.stages else "a stage"
-        _check_alike(used, _FORM, sorted({sources[name].run for name in stage.sources}), what)
-    _check_alike(used, _TOKENIZER, range(len(used)), "a mixture")
+    sources = {name: _source(name, listed[number], number, source) for name, (number, source) in meant.items()}
     stages = settle(recipe.wanted, {name: there for one in sources.values() for name, there in one.train.items()})
-    taken = {one.component for stage in stages for one in stage if one.rows}
-    drawn = {name: one for name, one in sources.items() if any(component in taken for component in one.train)}
+    names = [{source_of(one.component) for one in stage if one.rows} for stage in stages]
+    numbers = sorted({sources[name].run for some in names for name in some})
+    used = [listed[number] for number in numbers]
+    drawn = {
+        name: replace(one, run=numbers.index(one.run)) for name, one in sources.items() if any(name in s for s in names)
+    }
+    _check_alike(used, _TOKENIZER, range(len(used)), "a mixture")
+    for index, some in enumerate(names):
+        what = f"stage {index}" if recipe.stages else "a stage"
+        _check_alike(used, _FORM, sorted({drawn[name].run for name in some}), what)
     _check_packed_once(used, drawn)
     held_out, left_out = _held_out(used, drawn) if recipe.validation else ({}, {})
-    named = {(id(listed[run]), source) for run, source in meant.values()}
     unnamed = [
         f"{run.storage.root}: {source}"
-        for run in listed
+        for number, run in enumerate(listed)
         for source in run.published.value["sources"]
-        if (id(run), source) not in named
+        if (number, source) not in meant.values()
     ]
     return Settled(recipe, tuple(used), drawn, tuple(map(tuple, stages)), held_out, left_out, tuple(unnamed))
 
@@ -175,9 +175,7 @@ def _meant(recipe: MixRecipe, runs: Sequence[MixRun]) -> dict[str, tuple[int, st
     for name in [name for stage in recipe.listed for name in stage.sources]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"no run has a source {name!r}: did you mean {near!r}? There are {', '.join(sorted(known))}"
-            )
+            raise ValueError(f"no run has source {name!r}: did you mean {near!r}? There are {', '.join(sorted(known))}")
         if len(known[name]) > 1:
             roots = [runs[index].storage.root for index, _ in known[name]]
             raise ValueError(
@@ -244,8 +242,8 @@ def _held_out(runs: Sequence[MixRun], sources: Mapping[str, MixSourceOf]) -> tup
     for run, recipe in zip(runs, recipes, strict=True):
         if recipe.seed != recipes[0].seed:
             raise ValueError(
-                f"{runs[0].url} draws what it holds out by seed {recipes[0].seed}, {run.url} by seed {recipe.seed}: one "
-                f"may train on what the other holds out; run one with the other's `seed`{instead}"
+                f"{runs[0].url} draws what it holds out by seed {recipes[0].seed}, {run.url} by {recipe.seed}: one may "
+                f"train on what the other holds out; run one with the other's `seed`{instead}"
             )
     least, most = min(fractions), max(fractions)
     if not least:

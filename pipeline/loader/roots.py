@@ -18,7 +18,7 @@ def place_of(run: str, root: str) -> str:
     near = run_head == head and run_path.split("/")[0] == path.split("/")[0]
     if near or (run_head == head and head):
         return posixpath.relpath(f"/{run_path}", f"/{path}")
-    return f"{run_head}/{run_path}"
+    return f"{run_head}/{run_path}".rstrip("/")
 
 
 def root_at(place: str, root: str) -> str:
