@@ -1,6 +1,7 @@
 """`tokenmill mix`: sources of several runs in one mixture."""
 
 import json
+import time
 
 import click
 
@@ -38,9 +39,10 @@ def mix(runs: tuple[str, ...], recipe_path: str, output: str | None, dry_run: bo
     from tokenmill.pipeline import mix_told
     from tokenmill.pipeline.mix import open_to_mix, settle_mix
     from tokenmill.pipeline.mix_written import check_output, write_mix
+    from tokenmill.pipeline.progress import reporter
     from tokenmill.pipeline.recipe.file import load_tree
     from tokenmill.pipeline.recipe.mix import MixRecipe
-    from tokenmill.pipeline.scan import opening, scan_soon
+    from tokenmill.pipeline.scan import PATIENCE_S, opening, scan_soon
     from tokenmill.pipeline.sheet import people_console
 
     if output is None and not dry_run:
@@ -50,6 +52,7 @@ def mix(runs: tuple[str, ...], recipe_path: str, output: str | None, dry_run: bo
     storage = None if output is None else Storage(output)
     if storage is not None:
         check_output(storage)
+    started = time.monotonic()
     opened = scan_soon(opening("inline", None, None, quiet), "read the shard tables", open_to_mix, None, runs)
     settled = settle_mix(recipe, opened)
     value = mix_told.as_json(settled)
@@ -57,6 +60,9 @@ def mix(runs: tuple[str, ...], recipe_path: str, output: str | None, dry_run: bo
         people_console().print(*mix_told.tables(settled))
         click.echo("\n".join(mix_told.lines(settled)))
     if storage is not None and not dry_run:
+        if time.monotonic() - started > PATIENCE_S:
+            with reporter(quiet) as show:
+                show.say(f"writing what names {sum(run.shards.num_rows for run in settled.runs):,} shards")
         written = write_mix(storage, settled)
         value |= {"mix": storage.url(written.path), "is_new": written.is_new}
         value["mixtures"] = [storage.url(path) for path in written.mixtures]

@@ -11,7 +11,7 @@ from tokenmill.manifests.budgets import Packed, Taken
 from tokenmill.manifests.stages import source_of
 from tokenmill.pipeline.mix import Settled
 
-_COLUMNS = ("available", "asked", "taken", "rows", "epochs", "at most", "share")
+_COLUMNS = ("available", "asked", "rows", "epochs", "at most", "share")
 
 
 def as_json(settled: Settled) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def tables(settled: Settled) -> Iterator[Table]:
         table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("source", overflow="fold")
         for column in _COLUMNS:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         whole = sum((one.tokens for one in taken), Fraction(0))
         for name, source in stage.sources.items():
             mine = [one for one in taken if source_of(one.component) == name]
@@ -59,7 +59,7 @@ def tables(settled: Settled) -> Iterator[Table]:
         table.add_section()
         rows = sum(one.rows for one in taken)
         asked = sum((one.asked for one in taken), Fraction(0))
-        table.add_row("all", "", f"{float(asked):,.0f}", f"{float(whole):,.0f}", f"{rows:,}", "", "", "100.00 %")
+        table.add_row("all", "", f"{round(asked):,}", f"{rows:,}", "", "", "100.00 %")
         yield table
 
 
@@ -68,8 +68,7 @@ def _cells(some: Sequence[Taken], whole: Fraction) -> Iterator[str]:
     epochs = max(Fraction(one.before + one.rows, one.packed.rows) for one in some)
     tokens = sum((one.tokens for one in some), Fraction(0))
     yield f"{sum(one.packed.tokens for one in some):,}"
-    yield f"{float(sum(one.asked for one in some)):,.0f}"
-    yield f"{float(tokens):,.0f}"
+    yield f"{round(sum(one.asked for one in some)):,}"
     yield f"{sum(one.rows for one in some):,}"
     yield f"{float(epochs):.3f}"
     yield f"{float(some[0].max_epochs):g}"

@@ -13,7 +13,7 @@ from tokenmill.pipeline.storage import Storage
     [
         ("/data/runs/web", "/data/mix", "../runs/web"),
         ("/data/web", "/data/web/mix", ".."),
-        ("/data/web", "/home/mix", "/data/web"),
+        ("/data/web", "/srv/mix", "/data/web"),
         ("s3://bucket/runs/web", "s3://bucket/mixes/one", "../../runs/web"),
         ("s3://bucket/web", "s3://bucket/mix", "../web"),
         ("s3://bucket/web", "s3://other/mix", "s3://bucket/web"),

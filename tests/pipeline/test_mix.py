@@ -323,7 +323,7 @@ def test_stages_of_two_lengths(two: Two, tmp_path: Path):
         (
             {"recipe": ("validation_fraction: 0.25", "validation_fraction: 0")},
             RECIPE,
-            r"news-run/.*json holds out nothing, .*notes-run/.*json a fraction of 0\.1: .*\{validation_fraction: 0\.1\}`",
+            r"news-run/.* holds out nothing, .*notes-run/.* a fraction of 0\.1: .*\{validation_fraction: 0\.1\}` or more",
         ),
     ],
 )
