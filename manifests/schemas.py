@@ -32,6 +32,28 @@ DOCUMENTS = pa.schema(
     ]
 )
 
+# Beside `documents`, of a source of reader `chat`: a row a conversation, null where it has no text. The text is the
+# contents of the turns, in order, with two line ends between each two.
+TURN = pa.struct(
+    [
+        pa.field("role", pa.string(), nullable=False),  # "system", "user", "assistant", "tool"
+        pa.field("start", pa.int64(), nullable=False),  # of its content in the text: byte offset, UTF-8
+        pa.field("end", pa.int64(), nullable=False),  # exclusive
+        pa.field("branch", pa.string()),  # "chosen" or "rejected" of a preference pair; else null
+        # JSON of the message's other fields (tool_calls, name, tool_call_id), keys as in the data; null: none
+        pa.field("fields", pa.string()),
+    ]
+)
+TURNS = pa.schema(
+    [
+        pa.field("turns", pa.list_(TURN)),
+        pa.field("tools", pa.string()),  # JSON of the list of tool schemas, keys as in the data; null: none
+        pa.field("kind", pa.string()),  # "conversation", "preference", "verifiable"
+        pa.field("answer", pa.string()),  # of a verifiable prompt: what can be checked
+        pa.field("checker", pa.string()),  # how: "exact", "number", "math", "code", … as the data says
+    ]
+)
+
 # Byte spans of a text (as the rule read it, after the rules before it) and what stands there instead.
 # Sorted by (row, start); spans of one row do not overlap.
 EDITS = pa.schema(

@@ -14,6 +14,7 @@ from tokenmill.manifests.audit import STEPS, balance_sheet, differences, shards_
 from tokenmill.manifests.balance import Balance, Tally
 from tokenmill.manifests.receipts import Output, Receipt, receipts_of
 from tokenmill.manifests.shards import BATCH_COLUMNS, CorruptShardError, check_batch
+from tokenmill.pipeline.chat.turns import misplaced
 from tokenmill.pipeline.packed import count_packed
 from tokenmill.pipeline.steps.ingest import ingest_balance
 from tokenmill.pipeline.steps.publish import Published, manifest_table, read_version, versions
@@ -25,7 +26,7 @@ from tokenmill.pipeline.tables import open_groups, read_table
 DATA_FOLDERS = tuple(
     [
         *("documents", "lines", "signals", "edits", "decisions", "ledger", "clusters", "takedown", "sequences"),
-        *("left_out", "tokenizer", "manifests"),
+        *("left_out", "tokenizer", "manifests", "turns"),
     ]
 )
 
@@ -169,6 +170,7 @@ def recount(storage: Storage, published: Published) -> Iterator[tuple[str, list[
             part |= {output.name: output for output in receipt.outputs}
     for receipt in receipts:
         counted, problems = count_packed(storage, receipt) if receipt.step == "pack" else (None, [])
+        problems = problems + _misplaced_turns(storage, receipt)
         counted = counted or _count(storage, receipt, by_part)
         if counted is not None:
             empty = {step: Balance() for step in STEPS}
@@ -189,6 +191,20 @@ def _count(storage: Storage, receipt: Receipt, by_part: Mapping[str, Mapping[str
     if receipt.step == "deduplicate":
         return _count_ledger(storage, receipt, by_part)
     return None
+
+
+def _misplaced_turns(storage: Storage, receipt: Receipt) -> list[str]:
+    """What differs between `documents` and `turns`, where *ingest* wrote both."""
+    tables = {output.name: output.path for output in receipt.outputs}
+    if "turns" not in tables:
+        return []
+    with open_groups(storage, tables["documents"]) as documents, open_groups(storage, tables["turns"]) as turns:
+        if documents.group_rows != turns.group_rows:
+            return [f"{tables['turns']} has other rows than {tables['documents']}"]
+        wrong = sum(
+            misplaced(documents.read(index, ["text"]).column(0), turns.read(index)) for index in range(len(turns))
+        )
+    return [f"the turns of {wrong} conversations are not their text"] if wrong else []
 
 
 def _count_ingest(storage: Storage, documents: Output) -> Balance:

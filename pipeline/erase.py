@@ -1,6 +1,6 @@
 """Erase what was taken down: its text goes out of the run's folder, and with it every version but the newest.
 
-    1  documents and edits of the parts that hold such rows are written again without their text, beside the old ones
+    1  documents, turns and edits of the parts that hold such rows are written again without their text, beside the old
     2  their receipts name the new files, under the hash that every later task was keyed with: nothing else is redone
     3  the newest version is published with them
     4  a tombstone for each earlier version says when and why it went
@@ -24,6 +24,7 @@ import xxhash
 
 from tokenmill.manifests.receipts import Output, Receipt, canonical_json
 from tokenmill.pipeline.book import Book
+from tokenmill.pipeline.chat.turns import without
 from tokenmill.pipeline.checks import DATA_FOLDERS, garbage
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
@@ -122,7 +123,7 @@ def _without_texts(
 
 def _erased(storage: Storage, output: Output, rows: Rows) -> Output:
     """The table without the texts of `rows`; as it is, where it holds none or has lost them before."""
-    change = _no_text if output.name == "documents" else _no_edits if output.name.startswith("edits/") else None
+    change = _no_edits if output.name.startswith("edits/") else _CHANGES.get(output.name)
     digest = xxhash.xxh3_128_hexdigest(rows.tobytes())
     if change is None or output.detail.get("erased", {}).get("rows_hash") == digest:
         return output
@@ -149,12 +150,27 @@ def _rewritten(
 
 
 def _no_text(documents: pa.RecordBatch, first_row: int, rows: Rows) -> pa.RecordBatch:
-    gone = np.zeros(documents.num_rows, np.bool_)
-    inside = rows[(rows >= first_row) & (rows < first_row + documents.num_rows)]
-    gone[inside - first_row] = True
+    gone = _gone(documents, first_row, rows)
     at = documents.schema.get_field_index("text")
     text = pc.if_else(pa.array(gone), pa.scalar(None, pa.large_string()), documents.column(at))
     return documents.set_column(at, documents.schema.field(at), text)
+
+
+def _gone(batch: pa.RecordBatch, first_row: int, rows: Rows) -> npt.NDArray[np.bool_]:
+    gone = np.zeros(batch.num_rows, np.bool_)
+    inside = rows[(rows >= first_row) & (rows < first_row + batch.num_rows)]
+    gone[inside - first_row] = True
+    return gone
+
+
+def _no_turns(turns: pa.RecordBatch, first_row: int, rows: Rows) -> pa.RecordBatch:
+    return without(turns, _gone(turns, first_row, rows))
+
+
+_CHANGES: Mapping[str, Callable[[pa.RecordBatch, int, Rows], pa.RecordBatch]] = {
+    "documents": _no_text,
+    "turns": _no_turns,
+}
 
 
 def _no_edits(edits: pa.RecordBatch, _first_row: int, rows: Rows) -> pa.RecordBatch:

@@ -13,11 +13,13 @@ import pyarrow as pa
 from tokenmill.filters.urls import UrlRules, url_violations
 from tokenmill.manifests.keyed import key64
 from tokenmill.manifests.schemas import DOCUMENTS, ROWS_PER_GROUP, TEXT_BYTES_PER_GROUP
+from tokenmill.pipeline.chat.turns import turns_batch
 from tokenmill.pipeline.extraction import ExtractionOptions
 from tokenmill.pipeline.extraction.encoding import clean, to_utf8
 from tokenmill.pipeline.extraction.host import BATCH_BYTES, BATCH_PAGES, Extracted, ExtractionHost, Page
 from tokenmill.pipeline.extraction.limits import over_limit
 from tokenmill.pipeline.extraction.named import extractor_named
+from tokenmill.pipeline.readers.chat import read_chat
 from tokenmill.pipeline.readers.code import read_code
 from tokenmill.pipeline.readers.jsonl import read_jsonl
 from tokenmill.pipeline.readers.parquet import read_parquet
@@ -31,7 +33,10 @@ READERS: dict[str, Reader] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "code": read_code,
+    "chat": read_chat,
 }
+#: Readers whose documents have turns.
+WITH_TURNS = ("chat",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +58,19 @@ class DocumentGates:
 
 @dataclass(frozen=True, slots=True)
 class IngestBatch:
-    """One row group of `documents`, and how many records of other kinds ("request", …) were met on the way."""
+    """One row group of `documents`, and what else was met on the way.
+
+    Attributes:
+        documents: rows of DOCUMENTS.
+        other: how many records of other kinds ("request", …).
+        turns: rows of TURNS, of a reader that finds them.
+        ids: of chat: what the data calls its documents, as far as it does.
+    """
 
     documents: pa.RecordBatch
     other: dict[str, int]
+    turns: pa.RecordBatch | None = None
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -104,11 +118,11 @@ def ingest(
                 rows.append(row)
                 text_bytes += 0 if row.text is None else len(row.text.encode())
                 if len(rows) == ROWS_PER_GROUP or text_bytes >= TEXT_BYTES_PER_GROUP:
-                    yield _batch(rows, other)
+                    yield _batch(rows, other, reader)
                     rows, text_bytes = [], 0
                     other.clear()
     if rows or other:
-        yield _batch(rows, other)
+        yield _batch(rows, other, reader)
 
 
 def keeps_sample(raw_file: str, raw_offset: int, fraction: float) -> bool:
@@ -160,7 +174,9 @@ def _extract(group: Sequence[_Row], host: ExtractionHost, extraction: Extraction
     for row in group:
         record = row.record
         if isinstance(record.content, str):
-            row.text, row.encoding = clean(record.content), "utf-8"
+            # the contents of turns are clean already: their bytes are counted
+            row.text = clean(record.content) if record.conversation is None else record.content
+            row.encoding = "utf-8"
         elif record.content is not None:
             content, row.encoding = to_utf8(record.content, record.encoding, is_html=record.is_html)
             if record.is_html:
@@ -198,7 +214,7 @@ def _settle(row: _Row, gates: DocumentGates) -> None:
         row.text = None
 
 
-def _batch(rows: Sequence[_Row], other: Mapping[str, int]) -> IngestBatch:
+def _batch(rows: Sequence[_Row], other: Mapping[str, int], reader: str) -> IngestBatch:
     columns = {
         "text": [row.text for row in rows],
         "raw_file": [row.raw_file for row in rows],
@@ -208,7 +224,12 @@ def _batch(rows: Sequence[_Row], other: Mapping[str, int]) -> IngestBatch:
         **{name: [_clean(getattr(row.record, name)) for row in rows] for name in _NAMES},
     }
     arrays = [pa.array(columns[field.name], field.type) for field in DOCUMENTS]
-    return IngestBatch(pa.RecordBatch.from_arrays(arrays, schema=DOCUMENTS), dict(sorted(other.items())))
+    documents = pa.RecordBatch.from_arrays(arrays, schema=DOCUMENTS)
+    turns = None
+    if reader in WITH_TURNS:
+        turns = turns_batch([row.record.conversation if row.text is not None else None for row in rows])
+    ids = tuple(row.record.id for row in rows if row.record.id is not None)
+    return IngestBatch(documents, dict(sorted(other.items())), turns, ids)
 
 
 #: Columns that are fields of `Record`; those of the second kind come from outside.

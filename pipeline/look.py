@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 
 from tokenmill.filters.bounds import Cut
 from tokenmill.filters.edits import apply_edits
+from tokenmill.filters.turns import moved_turns
 from tokenmill.manifests.keyed import key64
 from tokenmill.manifests.receipts import Output
+from tokenmill.pipeline.chat.turns import conversations_of
 from tokenmill.pipeline.kept import edit_outputs
 from tokenmill.pipeline.languages import LanguageBounds, language_bounds
 from tokenmill.pipeline.opened import OpenedPart, OpenedRun
@@ -199,10 +201,15 @@ class _PartLook:
         (place,) = document.select(list(_PLACE)).to_pylist()
         place = {name: item for name, item in place.items() if item is not None}
         text = document.column("text")
+        turns = self.reader("turns").read(index).slice(at, 1) if "turns" in self.tables else None
         for output in edit_outputs(self.tables, _groups_before(self.order, reason)):
             edits = read_table(self.storage, output.path)
-            text = apply_edits(text, edits.filter(pc.equal(edits.column("row"), row)), row)
-        return Seen(self.key, row, reason, signal, value, self._bound(reason, index, at), place, text[0].as_py())
+            edits = edits.filter(pc.equal(edits.column("row"), row)).combine_chunks()
+            text = apply_edits(text, edits, row)
+            turns = turns and moved_turns(turns, edits, row)
+        said = turns and conversations_of(text, turns)[0]
+        bound = self._bound(reason, index, at)
+        return Seen(self.key, row, reason, signal, value, bound, place, text[0].as_py(), said)
 
     def _bound(self, reason: str | None, index: int, at: int) -> Any:
         """The bound that a reason names: of the document's language, where it has its own."""

@@ -22,15 +22,17 @@ class RawRecord:
     Attributes:
         url: of its raw file.
         offset: where it starts there; see each reader for the unit.
-        content: its payload as text: of a page its HTML, what is not in its encoding escaped; "" for one that cannot
-            be read.
+        content: its payload as text: of a page its HTML, what is not in its encoding escaped; what of a broken line can
+            be shown, "" of any other record that cannot be read.
         failure: why it cannot be read.
+        detail: what of it is wrong, where the reader says so: of a conversation, which turn.
     """
 
     url: str
     offset: int
     content: str
     failure: str | None
+    detail: str | None = None
 
 
 def raw_record(source: Source, parts: Sequence[Part], key: str, path: str, offset: int) -> RawRecord:
@@ -57,9 +59,12 @@ def raw_record(source: Source, parts: Sequence[Part], key: str, path: str, offse
             f"bytes, version {file.version}; the plan has {planned.file.bytes:,}, version {planned.file.version}"
         )
     options = replace(read_options(source), max_record_bytes=None, mime=None, http_status=None, extensions=None)
+    options = replace(options, keep_raw=True)
     for record in READERS[source.reader](Piece(file, planned.index, planned.count), options):
         if record.offset == offset and record.other is None:
-            return RawRecord(file.url, offset, _text(record.content, record.encoding), record.failure)
+            told = record.content if record.content is not None and record.conversation is None else record.raw
+            content = _text(told, record.encoding)
+            return RawRecord(file.url, offset, content, record.failure, record.detail)
     raise ValueError(f"{file.url} has no record at {offset}")
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what commands import when they run: `tokenmill --help` is q
     from tokenmill.pipeline.opened import OpenedRun
     from tokenmill.pipeline.opened_units import OpenedUnits
     from tokenmill.pipeline.raw_record import RawRecord
+    from tokenmill.pipeline.why import Fate
 
 
 @click.command(short_help="How far a run is, and what is published.")
@@ -104,7 +105,14 @@ def why(
     if as_json:
         click.echo(json.dumps({"documents": [fates.as_json(fate) for fate in found]}, indent=2))
     else:
-        click.echo("\n\n".join(map(fates.told, found)))
+        click.echo("\n\n".join("\n".join((fates.told(fate), *_failed_chat(run, units, fate))) for fate in found))
+
+
+def _failed_chat(run: "OpenedRun", units: "OpenedUnits", fate: "Fate") -> list[str]:
+    """Of a record that is no conversation: the record, and which turn is wrong."""
+    if not (fate.seen.reason or "").startswith("failed.chat."):
+        return []
+    return _raw_told(_raw(run, units, fate.source, fate.name, fate.seen.place))
 
 
 @click.command(short_help="As `why`, and the rows of the training order where its tokens stand; its raw record.")
@@ -177,7 +185,7 @@ def _raw_told(found: "tuple[str, RawRecord | str]") -> list[str]:
     if isinstance(record, str):
         return [f"  no raw record: {record}"]
     lines = visible(record.content, len(record.content)).split("\n")
-    failed = f": {record.failure}" if record.failure else ""
+    failed = ": " + ", ".join(filter(None, (record.failure, record.detail))) if record.failure else ""
     head = f"  raw record of {document}, {record.url} at {record.offset}{failed}"
     return [head, *(f"  │ {line}" for line in lines)]
 

@@ -1,13 +1,18 @@
 """A document to look at, as people see it: why it was dropped, where it is from, its text with nothing hidden."""
 
+import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tokenmill.pipeline.chat.conversation import Conversation
+
 #: The reason of a document that no bound dropped.
 KEPT = "kept"
-_FAILED_TEXT = "(a record that failed has no text)"
+_FAILED_TEXT = "(a record that failed has no text; `tokenmill where RUN {name} --raw` shows the record)"
+#: Characters that are shown of each turn, however many there are.
+_LEAST = 40
 _GATED_TEXT = "(its text was not kept: a gated row keeps its place; `gates: {sample_fraction: …}` keeps a few)"
 _ERASED_TEXT = "(its text was erased after a takedown; `tokenmill why` says when)"
 
@@ -25,6 +30,7 @@ class Seen:
         bound: the bound, a number, a list or a percentile's `Cut`.
         place: raw_file, raw_offset, and url, repository, path where it has them.
         text: as the rule that decided read it, after the edits before it; None where it was not kept.
+        conversation: the turns of that text, where it has any.
     """
 
     part: str
@@ -35,6 +41,7 @@ class Seen:
     bound: Any
     place: Mapping[str, Any]
     text: str | None
+    conversation: Conversation | None = None
 
 
 def described(seen: Seen, limit: int) -> str:
@@ -45,10 +52,28 @@ def described(seen: Seen, limit: int) -> str:
     lines = [f"── {seen.part}:{seen.row}  {explained(seen)}", f"   {visible(place, 400)}"]
     if seen.text is None:
         kind = (seen.reason or KEPT).split(".")[0]
-        lines.append(f"   {_FAILED_TEXT if kind == 'failed' else _GATED_TEXT if kind == 'gates' else _ERASED_TEXT}")
+        why = {"failed": _FAILED_TEXT.format(name=f"{seen.part}:{seen.row}"), "gates": _GATED_TEXT}
+        lines.append(f"   {why.get(kind, _ERASED_TEXT)}")
+    elif seen.conversation is not None:
+        lines += [f"   │ {line}" for line in _said(seen.conversation, limit)]
     else:
         lines += [f"   │ {line}" for line in visible(seen.text, limit).split("\n")]
     return "\n".join(lines)
+
+
+def _said(conversation: Conversation, limit: int) -> Iterator[str]:
+    """Lines of a conversation, turn by turn, each with a share of the characters."""
+    share = max(_LEAST, limit // len(conversation.turns))
+    for turn in conversation.turns:
+        who = turn.role if turn.branch is None else f"{turn.role} ({turn.branch})"
+        yield from f"{who}: {visible(turn.content, share)}".split("\n")
+        for name, value in (turn.fields or {}).items():
+            yield f"  {name}: {visible(json.dumps(value, ensure_ascii=False), share)}"
+    if conversation.tools is not None:
+        yield f"tools: {visible(json.dumps(conversation.tools, ensure_ascii=False), share)}"
+    if conversation.answer is not None:
+        checker = f" (checker {visible(conversation.checker, 40)})" if conversation.checker else ""
+        yield f"answer{checker}: {visible(conversation.answer, share)}"
 
 
 def explained(seen: Seen) -> str:
@@ -62,7 +87,12 @@ def explained(seen: Seen) -> str:
 
 def as_json(seen: Seen, limit: int) -> dict[str, Any]:
     """A document as plain values; `text` is its first `limit` characters, `characters` says how many it has."""
-    return {**asdict(seen), "text": seen.text and seen.text[:limit], "characters": seen.text and len(seen.text)}
+    value = {**asdict(seen), "text": seen.text and seen.text[:limit], "characters": seen.text and len(seen.text)}
+    conversation = value.pop("conversation")
+    if conversation is not None:
+        turns = [turn._replace(content=turn.content[:limit])._asdict() for turn in conversation.turns]
+        value["conversation"] = {**conversation._asdict(), "turns": turns}
+    return value
 
 
 def visible(text: str, limit: int) -> str:

@@ -267,5 +267,5 @@ def _removed(removal: Mapping[str, Any]) -> str:
 def as_json(fate: Fate) -> dict[str, Any]:
     """A fate as plain values; the text is left out."""
     seen = asdict(fate.seen)
-    del seen["text"]
+    del seen["text"], seen["conversation"]
     return {**{name: value for name, value in vars(fate).items() if name != "seen"}, **seen}

@@ -19,6 +19,7 @@ from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.published import check_tokenizer, listed_stages, open_stages
 from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.share import Share
 from tokenmill.pipeline.loader.stages import Opened, Stage, check_batch_size, plan_of
 from tokenmill.pipeline.loader.stock import packed_rows
 from tokenmill.pipeline.loader.stored_order import StoredOrder
@@ -40,6 +41,7 @@ def open_mixture(
     path_or_url: str | Sequence[Stage],
     *,
     batch_size: int,
+    micro_batch_size: int | None = None,
     objective: ObjectiveName | Objective = "llada",
     seed: int | None = None,
     dp_rank: int = 0,
@@ -68,6 +70,9 @@ def open_mixture(
             what `tokenmill mix` made, by the path that it printed, or its folder if that holds one; or stages, each of
             which begins on a global batch.
         batch_size: rows of a global batch, all ranks together.
+        micro_batch_size: rows of a rank that one batch handed out has, `batch_size / dp_size / micro_batch_size` of
+            them a step; by default all its rows of a global batch. Which row is whose stays what it was. The last
+            one's state is of the next step.
         objective: a name, or `Llada(…)`, `Block(…)` and so on, with parameters of your own.
         seed: 64-bit seed of the noise; by default the first mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
@@ -95,7 +100,7 @@ def open_mixture(
         FileNotFoundError: no such mixture.
     """
     reopen = partial(open_mixture, **locals())
-    _check_ranks(batch_size, dp_rank, dp_size)
+    share = Share.of(batch_size, micro_batch_size, dp_rank, dp_size)
     if on_corrupt not in ("raise", "skip_and_report"):
         raise ValueError(f"on_corrupt is {on_corrupt!r}: give 'raise' or 'skip_and_report'")
     if prefetch_batches < 1:
@@ -127,23 +132,10 @@ def open_mixture(
         readers,
         params,
         noise_key,
-        batch_size=batch_size,
-        dp_rank=dp_rank,
-        dp_size=dp_size,
+        share=share,
         reopen=reopen,
         prefetch_batches=prefetch_batches,
     )
-
-
-def _check_ranks(batch_size: int, dp_rank: int, dp_size: int) -> None:
-    if dp_size < 1 or not 0 <= dp_rank < dp_size:
-        raise ValueError(f"dp_rank {dp_rank} of dp_size {dp_size}: give a rank from 0 to dp_size - 1")
-    if batch_size < 1 or batch_size % dp_size:
-        near = max(1, batch_size // dp_size) * dp_size
-        raise ValueError(
-            f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
-            f"{near + dp_size}"
-        )
 
 
 def _check_split(stages: Sequence[Stage], split: str, total_rows: int | None, window_bytes: int | None) -> None:

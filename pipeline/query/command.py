@@ -9,6 +9,7 @@ _HELP = """Run QUERY, one SELECT in DuckDB's SQL, over the newest version of the
 
 \b
 documents   source, part, row, text, gate, failure, raw_file, url, date, repository, path, licence, …
+turns       source, part, row, turn, role, content, start, end, branch, fields, tools, kind, answer, checker: of chat
 signals     source, part, row, language, text_bytes, gopher_quality_words, …: every group's signals as columns
 decisions   source, part, row, kept, reason, stratum
 duplicates  source, part, row, keeper_part, keeper_row, similarity, kind

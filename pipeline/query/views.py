@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokenmill.manifests.receipts import Output, Receipt, receipts_of
-from tokenmill.manifests.schemas import CLUSTERS, LEDGER, TAKEDOWN
+from tokenmill.manifests.schemas import CLUSTERS, LEDGER, TAKEDOWN, TURN, TURNS
 from tokenmill.pipeline.packed import glanced_pieces
 from tokenmill.pipeline.steps.publish import Published, manifest_table
 from tokenmill.pipeline.storage import Storage
@@ -34,7 +34,18 @@ PIECES = pa.schema(
     ]
 )
 
-VIEWS = ("documents", "signals", "decisions", "duplicates", "clusters", "takedown", "pieces", "shards", "tasks")
+VIEWS = (
+    "documents",
+    "turns",
+    "signals",
+    "decisions",
+    "duplicates",
+    "clusters",
+    "takedown",
+    "pieces",
+    "shards",
+    "tasks",
+)
 
 _SOURCE = "string_split(filename, '/')[-2]"
 _PART = "parse_filename(filename)[:16]"
@@ -83,6 +94,8 @@ class Views:
         """What DuckDB opens for a view, by the paths it opens."""
         if view == "signals":
             return [path for groups in self._signals.values() for files in groups.values() for path in files]
+        if view == "turns":
+            return [*self._turns, *self._texts_beside_turns()]
         if view in ("tasks", "shards"):
             return [self.storage.native(self.published.value[view])]
         step, name = {
@@ -111,6 +124,8 @@ class Views:
         """The SELECT that a view stands for."""
         if view == "signals":
             return self._select_signals(asked)
+        if view == "turns":
+            return self._select_turns(asked)
         paths = self.paths_of(view)
         if view == "tasks":
             return f"SELECT * FROM read_parquet({listed(paths)})"
@@ -130,6 +145,33 @@ class Views:
         # older versions lack some columns
         files = f"read_parquet({listed(paths)}, union_by_name = true, filename = true)"
         return f"SELECT {_UNIT_SOURCE} AS source, * EXCLUDE (filename){renamed} FROM {files}"
+
+    @cached_property
+    def _turns(self) -> list[str]:
+        return [self.storage.native(output.path) for _, output in self._outputs("ingest", "turns")]
+
+    def _select_turns(self, asked: Asked) -> str:
+        """A row a turn; the texts are read where the query may use `content`."""
+        names = ["source", "part", "row", "turn", *TURN.names, *TURNS.names[1:]]
+        with_content = asked.everything or "content" in asked.names
+        if not self._turns:
+            return "SELECT " + ", ".join(f'NULL AS "{name}"' for name in [*names, "content"]) + " WHERE false"
+        turns = (
+            f"SELECT {_SOURCE} AS source, {_PART} AS part, file_row_number AS row, {', '.join(TURNS.names[1:])}, "
+            f"unnest(turns) AS t, generate_subscripts(turns, 1) - 1 AS turn FROM {_files(self._turns)}"
+        )
+        columns = ["source", "part", "row", "turn", *(f't."{name}"' for name in TURN.names), *TURNS.names[1:]]
+        if not with_content:
+            return f"SELECT {', '.join(columns)} FROM ({turns})"
+        # Arrow's bytes from `start`, DuckDB's from 1
+        content = 'decode(array_slice(encode("text"), t."start" + 1, t."end"))'
+        documents = f"SELECT {_PART} AS part, file_row_number AS row, text FROM {_files(self._texts_beside_turns())}"
+        return f"SELECT {', '.join(columns)}, {content} AS content FROM ({turns}) JOIN ({documents}) USING (part, row)"
+
+    def _texts_beside_turns(self) -> list[str]:
+        """Files of `documents` of the parts that have turns."""
+        receipts = [each for each in self._receipts("ingest") if any(out.name == "turns" for out in each.outputs)]
+        return [self.storage.native(receipt.output("documents").path) for receipt in receipts]
 
     def _select_signals(self, asked: Asked) -> str:
         return " UNION ALL BY NAME ".join(

@@ -8,7 +8,7 @@ itself breaks, truncated_gzip, bad_gzip, truncated_zstd, bad_zstd, bad_lz4, at t
 """
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tokenmill.pipeline.readers.inflate import CorruptStreamError, chunks, detect_codec
@@ -28,6 +28,14 @@ class _Line(NamedTuple):
 
 def read_jsonl(piece: Piece, options: ReadOptions) -> Iterator[Record]:
     """Records of a JSONL file: `text_column` and the other named keys of each line's object."""
+    for record, value in json_lines(piece, options):
+        if value is not None:
+            _fill(record, value, options)
+        yield record
+
+
+def json_lines(piece: Piece, options: ReadOptions) -> Iterator[tuple[Record, dict[str, Any] | None]]:
+    """Each line's record, with its place, and its object; None where it has none, and the record says why."""
     with open_url(piece.file.url) as file:
         codec = detect_codec(file)
         begin, end = (0, None) if piece.count == 1 or codec != "plain" else piece.byte_range
@@ -44,9 +52,9 @@ def read_jsonl(piece: Piece, options: ReadOptions) -> Iterator[Record]:
             if isinstance(item, _Line) and end is not None and item.offset >= end:
                 return
             seen = True
-            yield _record(item, options) if isinstance(item, _Line) else item
+            yield _parsed(item, options.keep_raw) if isinstance(item, _Line) else (item, None)
         if not seen and begin == 0:
-            yield Record(0, failure="empty_file")
+            yield Record(0, failure="empty_file"), None
 
 
 def _lines(blocks: Iterator[bytes], start: int, limit: int | None) -> Iterator[_Line | Record]:
@@ -87,15 +95,17 @@ def _until_broken(blocks: Iterator[bytes]) -> Generator[bytes, None, CorruptStre
     return None
 
 
-def _record(line: _Line, options: ReadOptions) -> Record:
+def _parsed(line: _Line, keep_raw: bool) -> tuple[Record, dict[str, Any] | None]:
     record = Record(line.offset, raw_bytes=line.size)
     if line.data is None:
         record.gate = "gates.max_record_bytes"
-        return record
+        return record, None
     data = line.data.removeprefix(_BOM) if line.offset == 0 else line.data
     if not data.strip():
         record.other = "blank_line"
-        return record
+        return record, None
+    if keep_raw:
+        record.raw = data.decode(errors="backslashreplace")
     try:
         value = json.loads(data.decode())
     except UnicodeDecodeError:
@@ -103,19 +113,18 @@ def _record(line: _Line, options: ReadOptions) -> Record:
     except (ValueError, RecursionError):
         record.failure = "not_json"
     else:
-        _fill(record, value, options)
-    return record
-
-
-def _fill(record: Record, value: Any, options: ReadOptions) -> None:
-    if not isinstance(value, dict):
+        if isinstance(value, dict):
+            return record, value
         record.failure = "not_an_object"
-        return
-    record.url = _named(value, options.url_column)
-    record.date = _named(value, options.date_column)
-    record.repository = _named(value, options.repository_column)
-    record.path = _named(value, options.path_column)
-    record.licence = _named(value, options.licence_column) or options.licence
+    return record, None
+
+
+def _fill(record: Record, value: dict[str, Any], options: ReadOptions) -> None:
+    record.url = named_value(value, options.url_column)
+    record.date = named_value(value, options.date_column)
+    record.repository = named_value(value, options.repository_column)
+    record.path = named_value(value, options.path_column)
+    record.licence = named_value(value, options.licence_column) or options.licence
     text = value.get(options.text_column)
     if text is None:
         record.failure = "missing_text"
@@ -125,6 +134,7 @@ def _fill(record: Record, value: Any, options: ReadOptions) -> None:
         record.content = text
 
 
-def _named(value: dict[str, Any], column: str | None) -> str | None:
+def named_value(value: Mapping[str, Any], column: str | None) -> str | None:
+    """The value of a key as text; None where there is none."""
     found = None if column is None else value.get(column)
-    return found if found is None or isinstance(found, str) else json.dumps(found)
+    return found if found is None or isinstance(found, str) else json.dumps(found, default=str)

@@ -7,7 +7,7 @@ cannot be read, from the batch that breaks on.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -67,6 +67,88 @@ def table_rows(
     Raises:
         ValueError: a column is not there, or the content is neither text nor binary; names the file and both.
     """
+    wanted = list(dict.fromkeys([content_column, *columns.values()]))
+    for item in _batches(
+        piece, lambda schema: _check(piece.file.url, schema, content_column, columns.values()), wanted
+    ):
+        if isinstance(item, Record):
+            yield item
+            continue
+        first_row, batch = item
+        contents = _as_bytes(batch.column(content_column))
+        named = {field: _as_text(batch.column(column)) for field, column in columns.items()}
+        for i in range(batch.num_rows):
+            yield first_row + i, contents[i].as_py(), {field: values[i] for field, values in named.items()}
+
+
+def object_rows(
+    piece: Piece, options: ReadOptions, needed: Iterable[str], known: Iterable[str]
+) -> Iterator[tuple[Record, dict[str, Any] | None]]:
+    """Each row's record, with its place, and its columns as an object; None where the record failed or is gated.
+
+    Args:
+        piece: the file.
+        options: the gate on size: bytes of all the strings of a row.
+        needed: columns that must be there.
+        known: columns that are read where they are there.
+
+    Raises:
+        ValueError: a needed column is not there, or none of the known.
+    """
+    needed, known = list(needed), list(known)
+    read: list[str] = []
+
+    def check(schema: pa.Schema) -> None:
+        _check_there(piece.file.url, schema, needed)
+        read.extend(name for name in schema.names if name in needed or name in known)
+        if not any(name in known for name in read):
+            raise ValueError(
+                f"{piece.file.url} has none of the columns that conversations are kept in; it has "
+                f"{', '.join(map(repr, schema.names))}: name them in the recipe, `chat: {{shape: …, columns: …}}`"
+            )
+
+    for item in _batches(piece, check, read):
+        if isinstance(item, Record):
+            yield item, None
+            continue
+        for i, value in enumerate(_objects(item[1])):
+            record = Record(item[0] + i, raw_bytes=_string_bytes(value))
+            if value is None:
+                record.failure = "invalid_utf8"
+            elif options.max_record_bytes is not None and record.raw_bytes > options.max_record_bytes:
+                record.gate, value = "gates.max_record_bytes", None
+            yield record, value
+
+
+def _objects(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    """Rows as objects; None for one that is not UTF-8, which Arrow takes a file's word for."""
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [None]
+        half = batch.num_rows // 2
+        return [*_objects(batch.slice(0, half)), *_objects(batch.slice(half))]
+
+
+def _string_bytes(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode(errors="replace"))
+    if isinstance(value, dict):
+        return sum(map(_string_bytes, value.values()))
+    return sum(map(_string_bytes, value)) if isinstance(value, list) else 0
+
+
+def _batches(
+    piece: Piece, check: Callable[[pa.Schema], None], columns: list[str]
+) -> Iterator[Record | tuple[int, pa.RecordBatch]]:
+    """Rows of the slice's row groups, with the number of the first of them, or failures.
+
+    Args:
+        piece: the file.
+        check: raises ValueError unless the columns suit; it may fill `columns`.
+        columns: to be read.
+    """
     with open_url(piece.file.url) as file:
         try:
             table = pq.ParquetFile(file)
@@ -74,33 +156,32 @@ def table_rows(
             if piece.index == 0:
                 yield Record(0, failure="not_parquet" if file.seek(0, 2) else "empty_file")
             return
-        schema = table.schema_arrow
-        _check(piece.file.url, schema, content_column, columns.values())
+        check(table.schema_arrow)
         first_row, groups = 0, table.num_row_groups
         if table.metadata.num_rows == 0 and piece.index == 0:
             yield Record(0, failure="empty_file")
         for group in range(groups):
             rows = table.metadata.row_group(group).num_rows
             if group * piece.count // groups == piece.index:
-                yield from _group_rows(table, group, first_row, rows, content_column, columns)
+                yield from _group_batches(table, group, first_row, rows, columns)
             first_row += rows
 
 
-def _group_rows(
-    table: Any, group: int, first_row: int, rows: int, content_column: str, columns: dict[str, str]
-) -> Iterator[Record | tuple[int, bytes | None, dict[str, Any]]]:
-    wanted = list(dict.fromkeys([content_column, *columns.values()]))
+def _group_batches(
+    table: Any, group: int, first_row: int, rows: int, columns: list[str]
+) -> Iterator[Record | tuple[int, pa.RecordBatch]]:
     row = first_row
-    batches = table.iter_batches(_ROWS_PER_BATCH, row_groups=[group], columns=wanted, use_threads=False)
-    try:
-        for batch in batches:
-            contents = _as_bytes(batch.column(content_column))
-            named = {field: _as_text(batch.column(column)) for field, column in columns.items()}
-            for i in range(batch.num_rows):
-                yield row, contents[i].as_py(), {field: values[i] for field, values in named.items()}
-                row += 1
-    except (pa.ArrowInvalid, OSError):
-        yield from (Record(lost, failure="bad_parquet") for lost in range(row, first_row + rows))
+    batches = table.iter_batches(_ROWS_PER_BATCH, row_groups=[group], columns=columns, use_threads=False)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (pa.ArrowInvalid, OSError):
+            break
+        yield row, batch
+        row += batch.num_rows
+    yield from (Record(lost, failure="bad_parquet") for lost in range(row, first_row + rows))
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:
@@ -136,16 +217,20 @@ def _is_text(dtype: pa.DataType) -> bool:
     )
 
 
-def _check(url: str, schema: pa.Schema, content_column: str, others: Sequence[str] | Any) -> None:
-    for column in (content_column, *others):
+def _check(url: str, schema: pa.Schema, content_column: str, others: Iterable[str]) -> None:
+    _check_there(url, schema, (content_column, *others))
+    dtype = schema.field(content_column).type
+    if not _is_text(dtype):
+        raise ValueError(
+            f"column {content_column!r} of {url} is {dtype}, not text or binary: name the column that holds the text"
+        )
+
+
+def _check_there(url: str, schema: pa.Schema, columns: Iterable[str]) -> None:
+    for column in columns:
         if schema.get_field_index(column) < 0:
             near = difflib.get_close_matches(column, schema.names, n=len(schema.names), cutoff=0.0)
             raise ValueError(
                 f"{url} has no column {column!r}; it has {', '.join(map(repr, near))} (nearest first): "
                 "name one of them in the recipe"
             )
-    dtype = schema.field(content_column).type
-    if not _is_text(dtype):
-        raise ValueError(
-            f"column {content_column!r} of {url} is {dtype}, not text or binary: name the column that holds the text"
-        )

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from tokenmill.pipeline.chat.conversation import Conversation
+from tokenmill.pipeline.chat.shapes import ANY_SHAPE, Shape
+
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
@@ -54,6 +57,8 @@ class ReadOptions:
         path_column: JSONL, Parquet, code in Parquet.
         licence_column: JSONL, Parquet, code in Parquet.
         licence: code: licence of files whose table names none, and of folders and archives.
+        chat: chat: the shape of the records.
+        keep_raw: JSONL, chat: records keep what was read (`Record.raw`).
     """
 
     max_record_bytes: int | None = 16 << 20
@@ -68,6 +73,8 @@ class ReadOptions:
     path_column: str | None = None
     licence_column: str | None = None
     licence: str | None = None
+    chat: Shape = ANY_SHAPE
+    keep_raw: bool = False
 
 
 @dataclass(slots=True)
@@ -85,6 +92,10 @@ class Record:
         failure: a short reason without spaces.
         gate: name of the bound that dropped it before its content was read, such as "gates.mime".
         other: kind of a record that is no document ("warcinfo", "request", …).
+        conversation: chat: whose turns make up `content`.
+        detail: chat: what of the record made it fail, for people.
+        id: chat: what the data calls it.
+        raw: JSONL, chat: the record's JSON, or what should be, if asked for.
         encoding: what the transport says it is (the charset of an HTTP header); a hint for detection, no more.
     """
 
@@ -103,3 +114,7 @@ class Record:
     repository: str | None = None
     path: str | None = None
     licence: str | None = None
+    conversation: Conversation | None = None
+    detail: str | None = None
+    id: str | None = None
+    raw: str | None = None

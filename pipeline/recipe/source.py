@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ByteSize, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from tokenmill.pipeline.recipe.chat import Chat
 from tokenmill.pipeline.recipe.filters import Filter
 from tokenmill.pipeline.recipe.strict import Fraction, Strict
 
@@ -56,7 +57,8 @@ class Columns(Strict):
 
 _ONLY_FOR = {
     "extractor": ("warc",),
-    "columns": ("jsonl", "parquet", "code"),
+    "columns": ("jsonl", "parquet", "code", "chat"),
+    "chat": ("chat",),
     "extensions": ("code",),
     "licence": ("code",),
 }
@@ -66,12 +68,13 @@ class Source(Strict):
     """One stream of raw shards and what is asked of its documents."""
 
     name: str
-    reader: Literal["warc", "wet", "jsonl", "parquet", "code"]
+    reader: Literal["warc", "wet", "jsonl", "parquet", "code", "chat"]
     paths: tuple[str, ...] = Field(min_length=1)
     root: str | None = None
     extractor: Literal["resiliparse", "trafilatura"] = "resiliparse"
     record_timeout_s: float = Field(default=60, gt=0)
     columns: Columns = Columns()
+    chat: Chat = Chat()
     extensions: tuple[str, ...] | None = None
     licence: str | None = None
     part_bytes: ByteSize | None = None
@@ -129,6 +132,13 @@ class Source(Strict):
                     "`{key}` says nothing to reader {reader}, only to {readers}: take it out",
                     {"key": key, "reader": self.reader, "readers": ", ".join(readers)},
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _turns_are_the_text(self) -> "Source":
+        if self.reader == "chat" and self.columns.text is not None:
+            message = "the text of a conversation is its turns: name their column in `chat: {columns: …}`"
+            raise PydanticCustomError("columns", message)
         return self
 
     @model_validator(mode="after")

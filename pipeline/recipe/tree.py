@@ -58,6 +58,16 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _quality_is_measured(self) -> "Recipe":
+        quality = self.strata.quality
+        groups = {entry.group for source in self.sources for entry in source.filters}
+        if quality is not None and quality.group not in groups:
+            message = "strata.quality reads signal {signal}, whose group no source measures; its filters are {known}"
+            known = ", ".join(sorted(groups)) or "none"
+            raise PydanticCustomError("strata", message, {"signal": quality.signal, "known": known})
+        return self
+
+    @model_validator(mode="after")
     def _names_fit(self) -> "Recipe":
         names = [source.name for source in self.sources]
         if not names:

@@ -7,6 +7,7 @@ record that kills or hangs the parser is written to the part's skip list, an inp
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +15,14 @@ import pyarrow.compute as pc
 
 from tokenmill.filters.labels import names_language
 from tokenmill.manifests.balance import Balance, Tally
+from tokenmill.manifests.keyed import key64
 from tokenmill.manifests.receipts import Receipt, Task, canonical_json, hash_json
-from tokenmill.manifests.schemas import DOCUMENTS, LANGUAGE_SIGNALS
+from tokenmill.manifests.schemas import DOCUMENTS, LANGUAGE_SIGNALS, TURNS
 from tokenmill.pipeline.book import TaskRun, Work
+from tokenmill.pipeline.chat.shapes import VERSION as SHAPES_VERSION
+from tokenmill.pipeline.chat.turns import without
 from tokenmill.pipeline.extraction import ExtractionOptions, RecordKilled
-from tokenmill.pipeline.ingestion import DocumentGates, ingest, keeps_sample
+from tokenmill.pipeline.ingestion import WITH_TURNS, DocumentGates, ingest, keeps_sample
 from tokenmill.pipeline.language_model import SIGNALS_VERSION, load_language_model
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.readers.records import ReadOptions
@@ -53,6 +57,8 @@ def gates_language(source: Source) -> bool:
 
 def _task(source: Source, part: Part, skips: Skips) -> Task:
     settings = {"reader", "extractor", "columns", "extensions", "licence", "gates"}
+    if source.reader in WITH_TURNS:  # tasks of other readers keep their keys
+        settings.add("chat")
     params: dict[str, Any] = {
         # of the lists of URLs, what is in them counts (`url_rules`, below), not where they lie
         "source": source.model_dump(
@@ -60,6 +66,8 @@ def _task(source: Source, part: Part, skips: Skips) -> Task:
         ),
         "skips": sorted([path, offset, reason] for (path, offset), reason in skips.items()),
     }
+    if source.reader in WITH_TURNS:
+        params["shapes_version"] = SHAPES_VERSION
     inputs = {"raw": part.raw_hash}
     if gates_language(source):
         model = load_language_model(source.language_model)
@@ -76,9 +84,10 @@ def _task(source: Source, part: Part, skips: Skips) -> Task:
 def _ingest(storage: Storage, source: Source, part: Part, skips: Skips, key: str) -> Work:
     balance = Balance()
     other: Counter[str] = Counter()
-    languages = gates_language(source)
-    name = f"{source.name}/{part.key}.{key}.parquet"
-    with new_table(storage, DOCUMENTS) as documents, new_table(storage, LANGUAGE_SIGNALS) as signals:
+    ids: set[int] = set()
+    ids_again = 0
+    with ExitStack() as stack:
+        tables = {name: stack.enter_context(new_table(storage, schema)) for name, schema in _schemas(source).items()}
         for batch in ingest(
             part.pieces,
             source.reader,
@@ -93,16 +102,35 @@ def _ingest(storage: Storage, source: Source, part: Part, skips: Skips, key: str
             skips,
         ):
             rows = batch.documents
-            if languages:
+            if gates_language(source):
                 rows, measured = _gate_languages(rows, source)
-                signals.write_group(measured)
-            documents.write_group(rows)
+                tables["signals/language"].write_group(measured)
+            tables["documents"].write_group(rows)
+            if batch.turns is not None:
+                gone = rows.column("text").is_null().to_numpy(zero_copy_only=False)
+                tables["turns"].write_group(without(batch.turns, gone))
+            for name in batch.ids:
+                before = len(ids)
+                ids.add(key64("conversation", name))
+                ids_again += before == len(ids)
             other.update(batch.other)
             balance += ingest_balance(rows)
-        outputs = [documents.commit("documents", f"documents/{name}")]
-        if languages:
-            outputs.append(signals.commit("signals/language", f"signals/language/{name}"))
-    return Work(tuple(outputs), balance, {"other_records": dict(sorted(other.items())), "rows": documents.rows})
+        path = f"{source.name}/{part.key}.{key}.parquet"
+        outputs = tuple(table.commit(name, f"{name}/{path}") for name, table in tables.items())
+    notes = {"other_records": dict(sorted(other.items())), "rows": tables["documents"].rows}
+    if "turns" in tables:
+        notes["repeated_ids"] = ids_again
+    return Work(outputs, balance, notes)
+
+
+def _schemas(source: Source) -> dict[str, pa.Schema]:
+    """The tables that the step writes."""
+    schemas = {"documents": DOCUMENTS}
+    if gates_language(source):
+        schemas["signals/language"] = LANGUAGE_SIGNALS
+    if source.reader in WITH_TURNS:
+        schemas["turns"] = TURNS
+    return schemas
 
 
 def read_options(source: Source) -> ReadOptions:
@@ -121,6 +149,7 @@ def read_options(source: Source) -> ReadOptions:
         path_column=columns.path,
         extensions=source.extensions,
         licence=source.licence,
+        chat=source.chat.told,
     )
 
 

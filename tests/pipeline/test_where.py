@@ -88,7 +88,7 @@ def test_raw_records_are_what_the_raw_files_hold(small_run: Path) -> None:
     note = where(small_run, f"{part}:7", "--raw")["raw"]
     assert (note["offset"], note["content"]) == (offsets[7], prose("note 7", 3))
     broken = where(small_run, f"{part}:10", "--raw")["raw"]
-    assert (broken["content"], broken["failure"]) == ("", "not_json")
+    assert (broken["content"], broken["failure"]) == ("{not json", "not_json")
     text = said("trace", str(small_run), "--row", "0", "--raw")
     pieces = json.loads(said("trace", str(small_run), "--row", "0", "--raw", "--json"))["rows"][0]["pieces"]
     assert text.count("  raw record of ") == len(pieces)

@@ -1,0 +1,1 @@
+"""Conversations: the shapes people keep them in, chat templates, and the tokens of each role."""
