@@ -33,7 +33,7 @@ names the runs' shards and copies none: a trainer opens the path that is printed
 @click.option("--output", metavar="DIR", help="Folder or URL to write to, of mixtures alone.")
 @click.option("--dry-run", is_flag=True, help="Print the table, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 def mix(runs: tuple[str, ...], recipe_path: str, output: str | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Write a mixture of sources of several runs."""
     from tokenmill.pipeline import mix_told

@@ -65,7 +65,7 @@ def mixed(tmp_path: Path, text: str, *runs: str, output: str | Path = "", option
     """Run the command; what it printed."""
     path = tmp_path / "mix.yaml"
     path.write_text(text)
-    arguments = [*runs, "--recipe", str(path), "--output", str(output or tmp_path / "mix"), "-q", *options]
+    arguments = [*runs, "--recipe", str(path), "--output", str(output or tmp_path / "mix"), "--quiet", *options]
     done = CliRunner().invoke(command, arguments)
     if done.exception:
         raise done.exception
@@ -323,7 +323,7 @@ def test_stages_of_two_lengths(two: Two, tmp_path: Path):
         (
             {"recipe": ("validation_fraction: 0.25", "validation_fraction: 0")},
             RECIPE,
-            r"news-run/.* holds out nothing, .*notes-run/.* a fraction of 0\.1: .*\{validation_fraction: 0\.1\}` or more",
+            r"news-run/.* holds out nothing, .*notes-run/.* a fraction of 0\.1: .*validation_fraction: 0\.1\}` or more",
         ),
     ],
 )
