@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from tokenmill.manifests.budgets import Packed, Taken, settle
 from tokenmill.manifests.mixture import Mixture
+from tokenmill.manifests.schemas import SHARDS
 from tokenmill.manifests.stages import source_of
 from tokenmill.pipeline.loader.published import read_mixture
 from tokenmill.pipeline.loader.stock import packed_rows
@@ -119,7 +120,8 @@ def open_to_mix(_: None, named: str) -> MixRun:
     if published.value["mixture"] is None:
         raise ValueError(f"{storage.url(published.path)} has nothing to train on; `tokenmill audit` says why")
     mixture = read_mixture(storage, published.value["mixture"])
-    return MixRun(match["name"] or "", storage, published, mixture, manifest_table(storage, published, "shards"))
+    shards = manifest_table(storage, published, "shards").select(SHARDS.names)
+    return MixRun(match["name"] or "", storage, published, mixture, shards)
 
 
 def settle_mix(recipe: MixRecipe, runs: Sequence[MixRun]) -> Settled:

@@ -127,6 +127,13 @@ def test_caps_hold_over_all_stages():
     assert [one.before for one in settle([stages[0], WantedStage({"code": wanted(300_000)})], THERE)[1]] == [1250]
 
 
+def test_rounding_up_in_one_stage_is_not_taken_twice():
+    """3.5 and 6.5 of 10 rows are 4 and 7 rows each alone, which would be 11."""
+    there = {"x/train": Packed(10, 640)}
+    found = settle([WantedStage({"x": wanted(224)}), WantedStage({"x": wanted(416)})], there)
+    assert [(one.before, one.rows) for (one,) in found] == [(0, 4), (4, 6)]
+
+
 @given(
     st.lists(st.tuples(st.fractions(0, 50), st.integers(0, 60)), min_size=1, max_size=9),
     st.data(),
