@@ -11,7 +11,7 @@ from tokenmill.pipeline.auditing_commands import audit, diff
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
-from tokenmill.pipeline.mix_command import mix
+from tokenmill.pipeline.mixing.command import mix
 from tokenmill.pipeline.query.command import sql
 from tokenmill.pipeline.reading_commands import report, sample, status, trace, tune, verify, where, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe

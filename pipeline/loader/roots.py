@@ -15,10 +15,8 @@ from tokenmill.pipeline.storage import Storage
 def place_of(run: str, root: str) -> str:
     """Where a run lies, as a mixture in `root` says it; both are roots of storages."""
     (run_head, run_path), (head, path) = _split(run), _split(root)
-    near = run_head == head and run_path.split("/")[0] == path.split("/")[0]
-    if near or (run_head == head and head):
-        return posixpath.relpath(f"/{run_path}", f"/{path}")
-    return f"{run_head}/{run_path}".rstrip("/")
+    near = run_head == head and (head or run_path.split("/")[0] == path.split("/")[0])
+    return posixpath.relpath(f"/{run_path}", f"/{path}") if near else whole_root(run).rstrip("/")
 
 
 def root_at(place: str, root: str) -> str:
@@ -29,6 +27,11 @@ def root_at(place: str, root: str) -> str:
     if head:
         return f"{head}/{posixpath.normpath(f'/{path}/{place}').lstrip('/')}"
     return os.path.normpath(os.path.join(root, place))
+
+
+def whole_root(root: str) -> str:
+    """A root as it is called wherever we stand."""
+    return "/".join(_split(root))
 
 
 def _split(root: str) -> tuple[str, str]:

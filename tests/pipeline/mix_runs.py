@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tests.pipeline.corpus import prose, write_texts
 from tests.pipeline.runs import newest, run_inline
 from tokenmill.manifests.shards import SequenceFormat
-from tokenmill.pipeline.mix import MixRun
+from tokenmill.pipeline.mixing.runs import MixRun
 from tokenmill.pipeline.storage import Storage
 
 RECIPE = """

@@ -18,8 +18,9 @@ from tests.loader.row_digests import row_digests
 from tests.pipeline.mix_runs import Two, changed, content_hashes, stored_rows, tokenizer_of, write_run, write_two
 from tests.pipeline.runs import newest, tokenmill
 from tokenmill.pipeline.loader import Stage, open_mixture
-from tokenmill.pipeline.mix import MixRun, open_to_mix, settle_mix
-from tokenmill.pipeline.mix_command import mix as command
+from tokenmill.pipeline.mixing.command import mix as command
+from tokenmill.pipeline.mixing.runs import MixRun, open_to_mix
+from tokenmill.pipeline.mixing.settled import settle_mix
 from tokenmill.pipeline.recipe.file import RecipeError, load_tree
 from tokenmill.pipeline.recipe.mix import MixRecipe, number_of_tokens
 from tokenmill.pipeline.storage import Storage
@@ -293,9 +294,11 @@ def put(run: Path, prefix: str) -> None:
 
 
 def test_stages_of_two_lengths(two: Two, tmp_path: Path):
-    long = write_run(tmp_path, "long", tokenizer=tokenizer_of(two.notes), held_out=0.1, length=128)
-    text = STAGES.replace("news: 2K, a.shared: {weight: 1}", "long: {weight: 1}").replace("7K", "3K")
-    said = json.loads(mixed(tmp_path, text, f"a={two.notes}", str(long), options=["--json"]))
+    long = write_run(tmp_path, "notes", tokenizer=tokenizer_of(two.notes), held_out=0.1, length=128)
+    text = STAGES.replace("news: 2K, a.shared: {weight: 1}", "long.shared: {weight: 1}").replace("7K", "5K")
+    text = text.replace("notes:", "a.notes:")
+    said = json.loads(mixed(tmp_path, text, f"a={two.notes}", f"long={long}", options=["--json"]))
+    assert said["parts_in_common"] == [["a.shared", "long.shared", 1]]
     shapes = [batch.clean.shape for batch in open_mixture(said["mix"], batch_size=8)]
     assert Counter(shapes).keys() == {(8, 64), (8, 128)}
     with pytest.raises(ValueError, match="hold out rows of several packings: open the one that is meant, of "):

@@ -36,9 +36,10 @@ names the runs' shards and copies none: a trainer opens the path that is printed
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def mix(runs: tuple[str, ...], recipe_path: str, output: str | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Write a mixture of sources of several runs."""
-    from tokenmill.pipeline import mix_told
-    from tokenmill.pipeline.mix import open_to_mix, settle_mix
-    from tokenmill.pipeline.mix_written import check_output, write_mix
+    from tokenmill.pipeline.mixing import told
+    from tokenmill.pipeline.mixing.runs import open_to_mix
+    from tokenmill.pipeline.mixing.settled import settle_mix
+    from tokenmill.pipeline.mixing.written import check_output, write_mix
     from tokenmill.pipeline.progress import reporter
     from tokenmill.pipeline.recipe.file import load_tree
     from tokenmill.pipeline.recipe.mix import MixRecipe
@@ -55,10 +56,10 @@ def mix(runs: tuple[str, ...], recipe_path: str, output: str | None, dry_run: bo
     started = time.monotonic()
     opened = scan_soon(opening("inline", None, None, quiet), "read the shard tables", open_to_mix, None, runs)
     settled = settle_mix(recipe, opened)
-    value = mix_told.as_json(settled)
+    value = told.as_json(settled)
     if not as_json:
-        people_console().print(*mix_told.tables(settled))
-        click.echo("\n".join(mix_told.lines(settled)))
+        people_console().print(*told.tables(settled))
+        click.echo("\n".join(told.lines(settled)))
     if storage is not None and not dry_run:
         if time.monotonic() - started > PATIENCE_S:
             with reporter(quiet) as show:

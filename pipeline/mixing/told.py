@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tokenmill.manifests.budgets import Packed, Taken
 from tokenmill.manifests.stages import source_of
-from tokenmill.pipeline.mix import Settled
+from tokenmill.pipeline.mixing.settled import Settled
 
 _COLUMNS = ("available", "asked", "rows", "epochs", "at most", "share")
 
@@ -38,6 +38,7 @@ def as_json(settled: Settled) -> dict[str, Any]:
         "held_out_rows": {name: packed.rows for name, packed in sorted(settled.held_out.items())},
         "left_out_rows": dict(settled.left_out),
         "not_in_it": list(settled.unnamed),
+        "parts_in_common": [[*names, parts] for names, parts in settled.twice.items()],
     }
 
 
@@ -85,6 +86,8 @@ def lines(settled: Settled) -> Iterator[str]:
         yield "held out: nothing, as the recipe says"
     for why, rows in settled.left_out.items():
         yield f"left out: {rows:,} held-out rows of {why}"
+    for (one, other), parts in settled.twice.items():
+        yield f"{one} and {other} have {parts:,} parts of raw files of the same names: do their documents come twice?"
     if settled.unnamed:
         yield f"not in it, since the recipe does not name them: {', '.join(settled.unnamed)}"
 

@@ -15,7 +15,8 @@ from tokenmill.manifests.mixture import Component, Mixture, RunPlace
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.stages import source_of
 from tokenmill.pipeline.loader.roots import place_of
-from tokenmill.pipeline.mix import MixRun, MixSourceOf, Settled
+from tokenmill.pipeline.mixing.runs import MixedSource, MixRun
+from tokenmill.pipeline.mixing.settled import Settled
 from tokenmill.pipeline.steps.publish import versions
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import write_table
@@ -112,7 +113,7 @@ def _joined(settled: Settled, form: tuple[object, ...]) -> pa.Table:
     return pa.concat_tables(parts[name] for name in sorted(parts))
 
 
-def _parts(run: MixRun, name: str, one: MixSourceOf, wanted: set[str]) -> dict[str, pa.Table]:
+def _parts(run: MixRun, name: str, one: MixedSource, wanted: set[str]) -> dict[str, pa.Table]:
     """A source's components as rows of the mixture's table, those that are wanted, by name."""
     found: dict[str, pa.Table] = {}
     for component, first, end in _stretches(run.shards["component"]):
