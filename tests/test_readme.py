@@ -75,6 +75,17 @@ def test_export(place: Path):
     assert "4,096 rows" in said
 
 
+def test_mix(place: Path):
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill mix" in text)
+    said = run(place, "bash", "-euc", shell)
+    assert "pretrain, stage 1" in said
+    assert "wrote out/mix/manifests/mixes/" in said
+    opened = (
+        'import tokenmill.pipeline.loader as loader; print(loader.open_mixture("out/mix", batch_size=8).num_batches)'
+    )
+    assert int(run(place, sys.executable, "-c", opened)) > 400
+
+
 def test_the_page(place: Path):
     shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill report" in text)
     assert run(place, "bash", "-euc", shell).startswith("out/report.html: ")
