@@ -58,9 +58,10 @@ def skeleton(
     messages = []
     for number, turn in enumerate(conversation.turns):
         content = Text(trace, (Piece(turn.content, f"c[{number}]", number),))
-        message = {"role": turn.role, "content": content}
+        message: dict[str, Any] = {"role": turn.role, "content": content}
         for name, value in message_of(turn).items():
-            message[name] = message.get(name) or json_value(trace, f"f[{number}][{name!r}]", value, number)
+            if name not in message:
+                message[name] = json_value(trace, f"f[{number}][{name!r}]", value, number)
         messages.append(message)
     tools = None if conversation.tools is None else json_value(trace, "t", conversation.tools, TOOLS)
     printed = template.run(messages, tools, trace, add_generation_prompt)
@@ -100,7 +101,10 @@ class Renderer(Generic[Leaf]):
     """
 
     def __init__(
-        self, template: ChatTemplate, finish: Callable[[Skeleton, tuple[str, ...]], Leaf], most_leaves: int = MOST_LEAVES
+        self,
+        template: ChatTemplate,
+        finish: Callable[[Skeleton, tuple[str, ...]], Leaf],
+        most_leaves: int = MOST_LEAVES,
     ) -> None:
         """`finish` is called with a skeleton and the roles of its turns; it may raise Untracked."""
         self.template, self.runs = template, 0

@@ -37,13 +37,15 @@ _METHODS = frozenset(
     "splitlines partition rpartition zfill center ljust rjust expandtabs startswith endswith find rfind count isalnum "
     "isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper".split()
 )
+#: Those of them that raise for no argument that is a string.
+_OF_ANY = frozenset(("replace", "removeprefix", "removesuffix", "startswith", "endswith", "find", "rfind", "count"))
 
 
 class _Value(Symbol):
     """A Symbol that can be looked at."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = Symbol.__hash__
 
     def __bool__(self) -> bool:
         return bool(self.trace.observe(f"bool({self.source})", bool(self.value)))
@@ -84,6 +86,8 @@ class _Value(Symbol):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
+            if isinstance(key.step, Symbol):
+                raise Untracked("a slice whose step is made of contents")
             parts = ":".join("" if part is None else source_of(part) for part in (key.start, key.stop, key.step))
             value = self.value[slice(*map(plain, (key.start, key.stop, key.step)))]
             turn = turn_of((self, key.start, key.stop))
@@ -239,7 +243,9 @@ class Text(_Value):
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.changed()
-            if name in ("strip", "lstrip", "rstrip") and len(self.pieces) > 1 and not holds_symbol(args):
+            if name not in _OF_ANY and holds_symbol((args, kwargs)):  # split raises where a separator is empty
+                raise Untracked(f"method {name} of a content with another")
+            if name in ("strip", "lstrip", "rstrip") and len(self.pieces) > 1:
                 return _stripped(self, name, *args)
             parts = [source_of(arg) for arg in args] + [f"{key}={source_of(arg)}" for key, arg in kwargs.items()]
             value = getattr(self.value, name)(*plain(args), **plain(kwargs))

@@ -22,12 +22,18 @@ class TrackingCode(CodeGenerator):
         super().blockvisit(nodes, frame)
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
-        self.write("environment.shown(")
+        if _escapes(frame):
+            super()._output_child_pre(node, frame, finalize)
+        else:
+            self.write("environment.shown(")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
         self.write(")")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        if _escapes(frame):
+            super().visit_Concat(node, frame)
+            return
         self.write("environment.concat([")
         for part in node.nodes:
             self.write("environment.shown(")
@@ -45,6 +51,11 @@ class TrackingCode(CodeGenerator):
         self.write(", ")
         self.visit(node.ops[0].expr, frame)
         self.write("))")
+
+
+def _escapes(frame: Frame) -> bool:
+    """Whether {% autoescape %} is about: what it escapes is not tracked, and says so."""
+    return bool(frame.eval_ctx.volatile or frame.eval_ctx.autoescape)
 
 
 class Generation(Extension):

@@ -7,8 +7,23 @@ from typing import Any
 from tokenmill.pipeline.chat.conversation import Conversation, Turn
 from tokenmill.pipeline.tokens.probes import strings
 
-WORDS = "the a of mask token text think answer 12 345 x = y , . ! ? naïve 数学 привет 😀 don't I'LL \n \n\n \t  <b> ##".split(" ")
-ODD = ["", " ", "\n", "  a ", "\n\nb\n", "<think>", "</think>", "<tool_response>", "</tool_response>", "▁", "é", "e\u0301"]
+WORDS = "the a of mask token text think answer 12 345 x = y , . ! ? naïve 数学 привет 😀 don't I'LL \n \n\n \t  <b> ##".split(
+    " "
+)
+ODD = [
+    "",
+    " ",
+    "\n",
+    "  a ",
+    "\n\nb\n",
+    "<think>",
+    "</think>",
+    "<tool_response>",
+    "</tool_response>",
+    "▁",
+    "é",
+    "e\u0301",
+]
 
 
 def text(rng: random.Random, most: int = 30) -> str:
@@ -27,7 +42,9 @@ def reasoned(rng: random.Random) -> str:
     return f"<think>\n{text(rng)}\n</think>\n\n{text(rng)}" if kind < 0.8 else f"{text(rng)}</think>{text(rng)}"
 
 
-def conversation(rng: random.Random, *, reasoning: bool = False, tools: bool = False, plain: bool = False) -> Conversation:
+def conversation(
+    rng: random.Random, *, reasoning: bool = False, tools: bool = False, plain: bool = False
+) -> Conversation:
     """System prompt or none, then users and assistants in turn.
 
     Args:

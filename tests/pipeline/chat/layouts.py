@@ -172,3 +172,13 @@ def tokenizer_json(name: str) -> bytes:
         value["added_tokens"].append(sentence_tokenizers.added(token, ids[token], special=token not in other))
     value["added_tokens"].sort(key=lambda token: token["id"])
     return json.dumps(value).encode()
+
+
+#: What ends an assistant's turn.
+END = {
+    "Qwen2.5": "<|im_end|>",
+    "Llama 3": "<|eot_id|>",
+    "Gemma": "<end_of_turn>",
+    "Mistral": "</s>",
+    "LLaDA": "<|eot_id|>",
+}
