@@ -3,7 +3,8 @@
 Conversations of one *shape* (roles in order, names of the other fields, tools or none) share a tree: inner nodes ask a
 guard of the run that made them (see `symbolic`), leaves are what those runs printed. A conversation whose way ends at a
 leaf is rendered without Jinja, exactly as Jinja would; one whose way leaves the tree runs the template and adds a leaf.
-A shape keeps MOST_LEAVES; beyond, and beyond MOST_SHAPES, the template runs for each conversation, with the same result.
+A shape keeps MOST_LEAVES; beyond, and beyond MOST_SHAPES, the template runs for each conversation: the result is the
+same.
 """
 
 from collections.abc import Callable, Hashable, Sequence

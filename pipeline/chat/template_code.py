@@ -18,6 +18,7 @@ class TrackingCode(CodeGenerator):
     """Python code of a template that keeps what is tracked, and counts."""
 
     def blockvisit(self, nodes: Any, frame: Frame) -> None:
+        """Statements, which count as a step."""
         self.writeline("environment.step()")
         super().blockvisit(nodes, frame)
 
@@ -31,6 +32,7 @@ class TrackingCode(CodeGenerator):
         self.write(")")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        """`~`."""
         if _escapes(frame):
             super().visit_Concat(node, frame)
             return
@@ -42,6 +44,7 @@ class TrackingCode(CodeGenerator):
         self.write("])")
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        """`in`, which C code does for a string; other comparisons as ever."""
         if len(node.ops) > 1 or node.ops[0].op not in ("in", "notin"):
             super().visit_Compare(node, frame)
             return
@@ -64,6 +67,7 @@ class Generation(Extension):
     tags = {"generation"}  # noqa: RUF012  # as Jinja has it
 
     def parse(self, parser: Parser) -> nodes.Node:
+        """The tag with its body, a call of `generated`."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("generated"), [], [], body).set_lineno(line)
@@ -83,9 +87,11 @@ class TemplateDict:
     """`dict` of templates: no attributes to break out by."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """`dict(…)`."""
         return dict(*args, **kwargs)
 
     def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """`dict.fromkeys(…)`."""
         return dict.fromkeys(*args, **kwargs)
 
 

@@ -1,15 +1,12 @@
 """Random conversations, the same for a seed."""
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 from tokenmill.pipeline.chat.conversation import Conversation, Turn
-from tokenmill.pipeline.tokens.probes import strings
 
-WORDS = "the a of mask token text think answer 12 345 x = y , . ! ? naïve 数学 привет 😀 don't I'LL \n \n\n \t  <b> ##".split(
-    " "
-)
+WORDS = ["the", "a", "mask", "token", "think", "12", "345", "=", "y", ",", ".", "!", "naïve", "数学", "привет", "😀"]
+WORDS += ["don't", "I'LL", "<b>", "##", "\n", "\n\n", "\t", ""]
 ODD = [
     "",
     " ",
@@ -89,7 +86,3 @@ def call(rng: random.Random) -> dict[str, Any]:
 def messages(conversation: Conversation) -> list[dict[str, Any]]:
     """As `transformers` takes them."""
     return [{"role": turn.role, "content": turn.content, **(turn.fields or {})} for turn in conversation.turns]
-
-
-def odd_contents(seed: int, count: int) -> Sequence[str]:
-    return list(strings(seed, count))

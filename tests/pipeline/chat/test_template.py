@@ -118,7 +118,7 @@ def test_the_template_beside_a_tokenizer():
     named = json.dumps(config).encode()
     assert [tokenizer_template(named, None, name).render(HELLO) for name in ("default", "tool_use")] == ["d", "t"]
     with pytest.raises(
-        ValueError, match="asked for the chat template 'rag', tokenizer_config.json has default, tool_use"
+        ValueError, match=r"asked for the chat template 'rag', tokenizer_config\.json has default, tool_use"
     ):
         tokenizer_template(named, None, "rag")
     with pytest.raises(ValueError, match="lies no chat template"):
