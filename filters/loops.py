@@ -8,16 +8,16 @@ times. Every stretch with three repeats and p up to MAX_PERIOD is found, in time
         then it goes from there, both ways, as far as byte i equals byte i - p; go on behind it
 
 What has a shorter period that divides p is that one's. Two periods p and q over p + q bytes make their greatest common
-divisor one (Fine and Wilf 1965, theorem 1), so a place well inside a stretch of a shorter period is passed over; without
-that a megabyte of one letter would take MAX_PERIOD times as long as another.
+divisor one (Fine and Wilf 1965, theorem 1), so a place well inside a stretch of a shorter period is passed over.
+Without that a megabyte of one letter would take MAX_PERIOD times as long as another.
 
 People repeat themselves too: "love, love, love", `None, None, None`, rules, tables, zeros. So a stretch is a loop only
 if enough words are said again in it, `words` of them: one word nine times, two five times, four or more three times
-(with 8). In plain text `plain_words` will do: one word five times, two or more three times (with 4); that is text in
-one line, all words, not all of them followed by a comma, in periods of four bytes or more. A word stands between white space and is letters
-for the most part; of Han, kana, Thai and Lao each character is one, and not plain. Without words it is a loop from
-RULE_BYTES on.
-tests/bench/loops.py measures what that finds of planted loops, and in what people wrote.
+(with 8). In plain text `plain_words` will do: one word five times, two or more three times (with 4). That is text in
+one line, all words, not all of them followed by a comma, in periods of four bytes or more. A word stands between white
+space and is letters for the most part; of Han, kana, Thai and Lao each character is one, and not plain. Without words
+it is a loop from RULE_BYTES on. tests/bench/loops.py measures what that finds of planted loops, and in what people
+wrote.
 """
 
 import numpy as np
@@ -121,7 +121,7 @@ def _is_shortest(text: U8, left: int, period: int) -> bool:
 def _matches(text: U8, at: int, period: int) -> bool:
     """Whether some bytes from `at` on are those a period before: of three repeats they are, up to its slack."""
     if period < 10:
-        for k in range(at, at + period - _slack(period)):
+        for k in range(at, at + period - _slack(period)):  # noqa: SIM110 - Numba compiles no generator expression
             if text[k] != text[k - period]:
                 return False
         return True
@@ -181,5 +181,5 @@ def _is_character_word(text: U8, at: int, limit: int) -> bool:
         return False
     second = text[at + 1]
     if byte == 0xE0:
-        return 0xB8 <= second <= 0xBB
-    return byte >= 0xE4 or (byte == 0xE3 and second >= 0x81)
+        return bool(0xB8 <= second <= 0xBB)
+    return bool(byte >= 0xE4 or (byte == 0xE3 and second >= 0x81))

@@ -2,6 +2,7 @@
 
 import random
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,11 +50,11 @@ def words_of(data: bytes, start: int, end: int, period: int) -> tuple[int, bool]
             count, plain = count + 1, False
         elif data[at] > 32 and data[at - 1] <= 32:
             chunk = re.match(rb"[^\x00-\x20]+", data[at:end]).group()
-            letters = [b for b in chunk if chr(b).isascii() and chr(b).isalpha() or 0xC3 <= b < 0xEE and b != 0xE2]
+            letters = [b for b in chunk if (chr(b).isascii() and chr(b).isalpha()) or (0xC3 <= b < 0xEE and b != 0xE2)]
             signs = [
-                b for b in chunk if b < 0x80 and not chr(b).isalpha() or b in (0xC0, 0xC1, 0xC2, 0xE2) or b >= 0xEE
+                b for b in chunk if (b < 0x80 and not chr(b).isalpha()) or b in (0xC0, 0xC1, 0xC2, 0xE2) or b >= 0xEE
             ]
-            whole = any(is_character(*pair) for pair in zip(chunk, chunk[1:], strict=False))
+            whole = any(is_character(*pair) for pair in pairwise(chunk))
             word = not whole and len(letters) >= max(1, len(signs))
             count, commas, plain = count + word, commas + (chunk[-1:] == b"," and not whole), plain and word
     return count, plain and commas < count
