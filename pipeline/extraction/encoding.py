@@ -25,6 +25,7 @@ _META_CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*
 #: Control characters that no text needs; tab, line feed and carriage return stay.
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_UNCLEAN = re.compile("[\ud800-\udfff" + re.escape("".join(map(chr, _CONTROLS))) + "]")
 
 
 def to_utf8(content: bytes, declared: str | None, *, is_html: bool) -> tuple[bytes, str]:
@@ -57,6 +58,8 @@ def to_utf8(content: bytes, declared: str | None, *, is_html: bool) -> tuple[byt
 
 def clean(text: str) -> str:
     """Text that any UTF-8 reader takes: lone surrogates become U+FFFD, control characters go."""
+    if not text.isascii() and _UNCLEAN.search(text) is None:  # `translate` takes long where a text is not ASCII
+        return text
     return _SURROGATES.sub("\ufffd", text).translate(_CONTROLS)
 
 
