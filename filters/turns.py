@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tokenmill.filters.edits import text_buffers
+from tokenmill.filters.eight_bytes import copy_bytes
 from tokenmill.filters.scan import I64, U8
 from tokenmill.kernels import kernel
 
@@ -60,6 +62,38 @@ def turn_spans(turns: pa.ListArray) -> TurnSpans:
         ends=_numbers(values.field("end")),
         fields=values.field("fields").is_valid().to_numpy(zero_copy_only=False),
     )
+
+
+def one_answer(texts: pa.LargeStringArray) -> TurnSpans:
+    """The turns of texts that have none: each is one answer."""
+    there = texts.is_valid().to_numpy(zero_copy_only=False)
+    offsets, _ = text_buffers(texts)
+    num = int(there.sum())
+    return TurnSpans(
+        documents=np.concatenate([[0], np.cumsum(there, dtype=np.int64)]),
+        roles=np.full(num, ASSISTANT, np.uint8),
+        branches=np.zeros(num, np.uint8),
+        starts=np.zeros(num, np.int64),
+        ends=np.diff(offsets)[there],
+        fields=np.zeros(num, np.bool_),
+    )
+
+
+def turn_texts(texts: pa.LargeStringArray, spans: TurnSpans) -> pa.LargeStringArray:
+    """The contents of the turns, one after another; their bytes are copied."""
+    offsets, data = text_buffers(texts)
+    of_turn = np.repeat(offsets[:-1], np.diff(spans.documents))
+    sizes = np.concatenate([[0], np.cumsum(spans.ends - spans.starts)])
+    out = np.empty(sizes[-1], np.uint8)
+    _gather(data, of_turn + spans.starts, of_turn + spans.ends, out)
+    return pa.LargeStringArray.from_buffers(len(spans.starts), pa.py_buffer(sizes), pa.py_buffer(out))
+
+
+@kernel
+def _gather(data: U8, starts: I64, ends: I64, out: U8) -> None:
+    size = 0
+    for k in range(len(starts)):
+        size = copy_bytes(data, starts[k], ends[k], out, size)
 
 
 def moved_turns(turns: pa.RecordBatch, edits: pa.RecordBatch, first_row: int) -> pa.RecordBatch:

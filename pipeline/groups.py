@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tokenmill.filters import c4, fineweb, gopher, repeated_lines, repetition
+from tokenmill.filters import c4, chat, fineweb, gopher, repeated_lines, repetition
 from tokenmill.filters.splitter import SplitTexts
 from tokenmill.filters.stop_words import StopWords
 
@@ -42,6 +42,7 @@ class Group:
         edits: whether it also edits the text; the groups after it then read the edited text.
         per_language: whether its bounds may differ by language, as filters/languages.yaml says.
         measure_with: the function that measures with the stop words of each text's language, where it looks at them.
+        measure_turns: the function that measures conversations: texts, rows of TURNS as they lie in them, params.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Group:
     edits: bool = False
     per_language: bool = False
     measure_with: Callable[[SplitTexts, StopWords], Measured] | None = None
+    measure_turns: Callable[[SplitTexts, pa.RecordBatch, Any], Measured] | None = None
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -103,6 +105,14 @@ GROUPS: dict[str, Group] = {
             ),
             params=repeated_lines.RepeatedLinesParams,
             edits=True,
+        ),
+        Group(
+            "chat",
+            chat.VERSION,
+            chat.ChatBounds,
+            lambda split, params, first_row: Measured(chat.chat_signals(split.texts, params)),
+            params=chat.ChatParams,
+            measure_turns=lambda split, turns, params: Measured(chat.chat_signals(split.texts, params, turns)),
         ),
     )
 }

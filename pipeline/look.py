@@ -206,8 +206,8 @@ class _PartLook:
             edits = read_table(self.storage, output.path)
             edits = edits.filter(pc.equal(edits.column("row"), row)).combine_chunks()
             text = apply_edits(text, edits, row)
-            turns = turns and moved_turns(turns, edits, row)
-        said = turns and conversations_of(text, turns)[0]
+            turns = None if turns is None else moved_turns(turns, edits, row)
+        said = None if turns is None else conversations_of(text, turns)[0]
         bound = self._bound(reason, index, at)
         return Seen(self.key, row, reason, signal, value, bound, place, text[0].as_py(), said)
 

@@ -37,12 +37,14 @@ class Batch:
         first_row: number of the first of them in the part.
         rows: n rows of `documents`, with the columns that the group names.
         languages: string[n], the labels of their languages, where they are known.
+        turns: n rows of TURNS, as they lie in the texts, where a group reads them.
     """
 
     split: SplitTexts
     first_row: int
     rows: pa.RecordBatch
     languages: pa.Array | None
+    turns: pa.RecordBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Measurement:
         libraries: whose versions it depends on.
         columns: of `documents`, beside the text.
         by_language: whether it looks at the documents' languages.
+        by_turns: whether it looks at the turns of conversations.
         inputs: what it reads beside documents, edits and languages, by name: hashes.
     """
 
@@ -69,6 +72,7 @@ class Measurement:
     libraries: tuple[str, ...] = ("pyarrow",)
     columns: tuple[str, ...] = ()
     by_language: bool = False
+    by_turns: bool = False
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -113,6 +117,8 @@ def _filter(entry: Filter) -> Measurement:
     if entry.per_language and group.measure_with is not None:
         return _by_language(group, group.measure_with)
     params = group.params(**entry.params) if group.params else None
+    if group.measure_turns is not None:
+        return _by_turns(group, entry.params, params, group.measure_turns)
     return Measurement(
         group.name,
         group.version,
@@ -165,6 +171,14 @@ def _classifier(group: str, model: str, label: str, max_bytes: int | None) -> Me
         lambda batch: Measured(classifier.signals(batch.split.texts, max_bytes)),
         inputs={"classifier_model": classifier.model.model_hash},
     )
+
+
+def _by_turns(group: Group, given: Mapping[str, Any], params: Any, measure: Callable[..., Measured]) -> Measurement:
+    def measured(batch: Batch) -> Measured:
+        assert batch.turns is not None, "the recipe wants reader `chat` for this group"
+        return measure(batch.split, batch.turns, params)
+
+    return Measurement(group.name, group.version, given, measured, by_turns=True)
 
 
 def _by_language(group: Group, measure_with: Callable[..., Measured]) -> Measurement:

@@ -3,7 +3,8 @@
 Conversations of one *shape* (roles in order, names of the other fields, tools or none) share a tree: inner nodes ask a
 guard of the run that made them (see `symbolic`), leaves are what those runs printed. A conversation whose way ends at a
 leaf is rendered without Jinja, exactly as Jinja would; one whose way leaves the tree runs the template and adds a leaf.
-A shape keeps MOST_LEAVES; beyond, and beyond MOST_SHAPES, the template runs for each conversation, with the same result.
+A shape keeps MOST_LEAVES; beyond, and beyond MOST_SHAPES, the template runs for each conversation: the result is the
+same.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -58,9 +59,10 @@ def skeleton(
     messages = []
     for number, turn in enumerate(conversation.turns):
         content = Text(trace, (Piece(turn.content, f"c[{number}]", number),))
-        message = {"role": turn.role, "content": content}
+        message: dict[str, Any] = {"role": turn.role, "content": content}
         for name, value in message_of(turn).items():
-            message[name] = message.get(name) or json_value(trace, f"f[{number}][{name!r}]", value, number)
+            if name not in message:
+                message[name] = json_value(trace, f"f[{number}][{name!r}]", value, number)
         messages.append(message)
     tools = None if conversation.tools is None else json_value(trace, "t", conversation.tools, TOOLS)
     printed = template.run(messages, tools, trace, add_generation_prompt)
@@ -100,7 +102,10 @@ class Renderer(Generic[Leaf]):
     """
 
     def __init__(
-        self, template: ChatTemplate, finish: Callable[[Skeleton, tuple[str, ...]], Leaf], most_leaves: int = MOST_LEAVES
+        self,
+        template: ChatTemplate,
+        finish: Callable[[Skeleton, tuple[str, ...]], Leaf],
+        most_leaves: int = MOST_LEAVES,
     ) -> None:
         """`finish` is called with a skeleton and the roles of its turns; it may raise Untracked."""
         self.template, self.runs = template, 0

@@ -1,15 +1,15 @@
 """Jinja2 as `transformers` sets it up for chat templates, with contents tracked and steps counted.
 
-Templates come from strangers. They run in Jinja's sandbox, and no longer than MOST_STEPS: each block of statements, each
-number of a range and each 64 characters or items that a filter or a call gives are a step, so the same template ends at
-the same place on every machine. What is random is not there, and today's date is the one given.
+Templates come from strangers. They run in Jinja's sandbox, and no longer than MOST_STEPS: each block of statements,
+each number of a range and each 64 characters or items that a filter or a call gives are a step, so the same template
+ends at the same place on every machine. What is random is not there, and today's date is the one given.
 """
 
 import datetime
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2.ext import loopcontrols
@@ -24,17 +24,33 @@ MOST_STEPS = 2_000_000
 MOST_PRINTED = 1 << 26
 #: Longest string or list that `+` and `*` may make, and largest number that may go into a call: how wide, how often.
 _MOST_SIZE = 1 << 24
-#: Filters that look at a content in ways that Text, Number and Structure track.
-_THROUGH = frozenset("count default d first items join last length list map reject rejectattr reverse select".split())
-_THROUGH |= frozenset(("selectattr", "tojson", "trim", "lower", "upper", "string", "replace"))
+#: Filters of lists that look at what is in them in ways that are tracked.
+_THROUGH = {"default", "d", "first", "last", "length", "count", "list", "map", "select", "selectattr"}
+_THROUGH |= {"reject", "rejectattr", "reverse"}
 #: Filters of one string that are functions of it and of plain arguments: what they give is tracked.
 PURE = {name: jinja2.filters.FILTERS[name] for name in ("capitalize", "title", "indent", "striptags")}
 #: Tests that ask for the type alone.
-_OF_TYPE = frozenset(
-    "boolean callable defined escaped false float integer iterable mapping none number sequence string true "
-    "undefined".split()
-)
-_COMPARING = frozenset("== eq equalto != ne > gt greaterthan ge >= < lt lessthan <= le in divisibleby odd even".split())
+_OF_TYPE = {"boolean", "callable", "defined", "escaped", "false", "float", "integer", "iterable", "mapping", "none"}
+_OF_TYPE |= {"number", "sequence", "string", "true", "undefined"}
+#: Tests that compare, as operators do.
+_COMPARING = {
+    "==",
+    "eq",
+    "equalto",
+    "!=",
+    "ne",
+    ">",
+    "gt",
+    "greaterthan",
+    ">=",
+    "ge",
+    "<",
+    "lt",
+    "lessthan",
+    "<=",
+    "le",
+}
+_COMPARING |= {"in", "divisibleby", "odd", "even"}
 
 
 class EndlessError(Exception):
@@ -82,15 +98,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             del self.filters[name]
         del self.globals["lipsum"]
         self.filters = {name: self._filter(name, function) for name, function in self.filters.items()}
-        self.tests = {name: _test(name, function) for name, function in self.tests.items()}
+        tests: dict[str, Any] = self.tests
+        self.tests = {name: _test(name, function) for name, function in tests.items()}
         self.globals |= {"raise_exception": _refuse, "strftime_now": self._now, "range": self._range}
         self.globals |= {"dict": TemplateDict(), "namespace": TemplateNamespace}
 
     def run(self, template: jinja2.Template, values: Mapping[str, Any], trace: Trace | None) -> list[Any]:
         """What the template prints: strings and Texts in order."""
         self.trace, self.generates, self._steps = trace, False, 0
-        printed, size = [], 0
-        for part in template.root_render_func(template.new_context(dict(values))):
+        printed: list[Any] = []
+        size, parts = 0, cast("Iterable[Any]", template.root_render_func(template.new_context(dict(values))))
+        for part in parts:
             size += len(part) if isinstance(part, str) else 0
             if size > MOST_PRINTED:
                 raise EndlessError(f"it printed more than {MOST_PRINTED:,} characters")
@@ -103,7 +121,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if self._steps > MOST_STEPS:
             raise EndlessError(f"it took more than {MOST_STEPS:,} steps")
 
-    def concat(self, parts: Any) -> Any:  # type: ignore[override]
+    def concat(self, parts: Any) -> Any:
         """Strings and Texts as one."""
         parts = list(parts)
         if self.trace is None or not any(isinstance(part, Text) for part in parts):
@@ -145,13 +163,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return self.getattr(obj, argument)
         return found
 
-    def _item(self, obj: Symbol, key: Any) -> Any:
+    def _item(self, obj: Any, key: Any) -> Any:
         try:
             return obj[key]
         except (TypeError, LookupError):
             return self.undefined(obj=obj, name=key)
 
-    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """`function(…)`."""
         self._limit(args)
         self._limit(kwargs.values())
@@ -233,13 +251,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 made = function(value.value, *rest, **kwargs)
                 return tracked(value.trace, f"filter_{name}({value.source}{options})", made, value.turn)
             raise Untracked(f"filter {name} of a content")
-        if name in _THROUGH and not holds_symbol((rest, kwargs)) and name != "join":
+        if name in _THROUGH and not holds_symbol((rest, kwargs)):
             return function(*args, **kwargs)
         raise Untracked(f"filter {name} of what is made of contents")
 
     def _join(self, parts: Any, between: Any = "") -> Any:
         """`join`, where a part may be a Text."""
-        found = []
+        found: list[Any] = []
         for part in parts:
             found += [between, self.shown(part)] if found else [self.shown(part)]
         return self.concat(found)

@@ -1,4 +1,4 @@
-"""Which stretches of a rendered conversation are answers.
+r"""Which stretches of a rendered conversation are answers.
 
 An assistant's answer is what the model gives by itself and is trained on:
 

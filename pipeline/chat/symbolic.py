@@ -30,20 +30,20 @@ from tokenmill.pipeline.chat.tracing import (
 _MOST_PIECES = 100_000
 _COMPARED = {"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt}
 _COMPARED |= {">=": operator.ge}
-_RECKONED = {"+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod}
-#: Methods that depend on the string and the arguments alone, and raise for no string.
-_METHODS = frozenset(
-    "strip lstrip rstrip lower upper title capitalize casefold swapcase replace removeprefix removesuffix split rsplit "
-    "splitlines partition rpartition zfill center ljust rjust expandtabs startswith endswith find rfind count isalnum "
-    "isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper".split()
-)
+_RECKONED = {"+": operator.add, "-": operator.sub, "*": operator.mul, "%": operator.mod}
+#: Methods that depend on the string and the arguments alone, and raise for no string; those named is… go with them.
+_METHODS = {"strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "casefold", "swapcase", "replace"}
+_METHODS |= {"removeprefix", "removesuffix", "split", "rsplit", "splitlines", "partition", "rpartition", "zfill"}
+_METHODS |= {"center", "ljust", "rjust", "expandtabs", "startswith", "endswith", "find", "rfind", "count"}
+#: Those of them that raise for no argument that is a string.
+_OF_ANY = {"replace", "removeprefix", "removesuffix", "startswith", "endswith", "find", "rfind", "count"}
 
 
 class _Value(Symbol):
     """A Symbol that can be looked at."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = Symbol.__hash__
 
     def __bool__(self) -> bool:
         return bool(self.trace.observe(f"bool({self.source})", bool(self.value)))
@@ -84,6 +84,8 @@ class _Value(Symbol):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
+            if isinstance(key.step, Symbol):
+                raise Untracked("a slice whose step is made of contents")
             parts = ":".join("" if part is None else source_of(part) for part in (key.start, key.stop, key.step))
             value = self.value[slice(*map(plain, (key.start, key.stop, key.step)))]
             turn = turn_of((self, key.start, key.stop))
@@ -111,8 +113,6 @@ class Number(_Value):
     def _reckoned(self, sign: str, left: Any, right: Any) -> Any:
         if not (isinstance(plain(left), int) and isinstance(plain(right), int)):
             return NotImplemented
-        if sign in ("//", "%") and plain(right) == 0 and isinstance(right, Symbol):
-            raise Untracked("a division by a number made of contents")
         source = f"({source_of(left)} {sign} {source_of(right)})"
         return Number(self.trace, source, _RECKONED[sign](plain(left), plain(right)), turn_of((left, right)))
 
@@ -130,9 +130,6 @@ class Number(_Value):
 
     def __mod__(self, other: Any) -> Any:
         return NotImplemented if isinstance(other, Symbol) else self._reckoned("%", self, other)
-
-    def __floordiv__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, Symbol) else self._reckoned("//", self, other)
 
 
 class Structure(_Value):
@@ -234,12 +231,14 @@ class Text(_Value):
 
     def method(self, name: str) -> Callable[..., Any]:
         """One of a string's methods."""
-        if name not in _METHODS:
+        if name not in _METHODS and not name.startswith("is"):
             raise Untracked(f"method {name} of a content")
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.changed()
-            if name in ("strip", "lstrip", "rstrip") and len(self.pieces) > 1 and not holds_symbol(args):
+            if name not in _OF_ANY and holds_symbol((args, kwargs)):  # split raises where a separator is empty
+                raise Untracked(f"method {name} of a content with another")
+            if name in ("strip", "lstrip", "rstrip") and len(self.pieces) > 1:
                 return _stripped(self, name, *args)
             parts = [source_of(arg) for arg in args] + [f"{key}={source_of(arg)}" for key, arg in kwargs.items()]
             value = getattr(self.value, name)(*plain(args), **plain(kwargs))

@@ -18,16 +18,24 @@ class TrackingCode(CodeGenerator):
     """Python code of a template that keeps what is tracked, and counts."""
 
     def blockvisit(self, nodes: Any, frame: Frame) -> None:
+        """Statements, which count as a step."""
         self.writeline("environment.step()")
         super().blockvisit(nodes, frame)
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
-        self.write("environment.shown(")
+        if _escapes(frame):
+            super()._output_child_pre(node, frame, finalize)
+        else:
+            self.write("environment.shown(")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
         self.write(")")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        """`~`."""
+        if _escapes(frame):
+            super().visit_Concat(node, frame)
+            return
         self.write("environment.concat([")
         for part in node.nodes:
             self.write("environment.shown(")
@@ -36,6 +44,7 @@ class TrackingCode(CodeGenerator):
         self.write("])")
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        """`in`, which C code does for a string; other comparisons as ever."""
         if len(node.ops) > 1 or node.ops[0].op not in ("in", "notin"):
             super().visit_Compare(node, frame)
             return
@@ -47,12 +56,18 @@ class TrackingCode(CodeGenerator):
         self.write("))")
 
 
+def _escapes(frame: Frame) -> bool:
+    """Whether {% autoescape %} is about: what it escapes is not tracked, and says so."""
+    return bool(frame.eval_ctx.volatile or frame.eval_ctx.autoescape)
+
+
 class Generation(Extension):
     """{% generation %}: what the model is to give."""
 
     tags = {"generation"}  # noqa: RUF012  # as Jinja has it
 
     def parse(self, parser: Parser) -> nodes.Node:
+        """The tag with its body, a call of `generated`."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("generated"), [], [], body).set_lineno(line)
@@ -72,9 +87,11 @@ class TemplateDict:
     """`dict` of templates: no attributes to break out by."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """`dict(…)`."""
         return dict(*args, **kwargs)
 
     def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """`dict.fromkeys(…)`."""
         return dict.fromkeys(*args, **kwargs)
 
 

@@ -114,7 +114,7 @@ def assemble(
             beyond = item
             while beyond < last and items[beyond, 0] < 0:
                 beyond += 1
-            base, near = piece_bounds[piece] , item
+            base, near = piece_bounds[piece], item
             for place in range(token_bounds[text], token_bounds[text + 1]):
                 while near < beyond - 1 and piece_bounds[piece + near - item + 1] - base <= starts[place]:
                     near += 1

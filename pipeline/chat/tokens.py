@@ -33,7 +33,7 @@ from tokenmill.pipeline.chat.whole_text import encode_whole
 from tokenmill.pipeline.tokens.encode import TokenizerPolicy
 
 ANSWER_TOKENS = ("<think>", "</think>")
-LOST, SPELLED, NOT_UNICODE = "template_lost_turn", "spelled_control_token", "not_unicode"
+LOST, OTHERS, NOT_UNICODE = "template_lost_turn", "other_control_tokens", "not_unicode"
 I8 = npt.NDArray[np.int8]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -103,7 +103,8 @@ class ChatEncoder:
 
         Reasons: "template_refused: …" with what the template says, "template_endless", "template_untracked: …" (it does
         something with a content that is not tracked), "template_lost_turn" (a content is not printed),
-        "spelled_control_token" (where a tokenizer goes the slow way), "not_unicode" (a lone surrogate).
+        "other_control_tokens" (a tokenizer that goes the slow way finds others than the template prints: a content
+        spells one), "not_unicode" (a lone surrogate).
 
         Raises:
             ValueError: a preference pair, which is two conversations.
@@ -132,9 +133,9 @@ class ChatEncoder:
         return self._finished(batch)
 
     def _finished(self, batch: "_Batch") -> EncodedChats:
-        items = np.concatenate([np.zeros((0, 3), np.int32), *batch.items])
-        item_bounds = _bounds([len(one) for one in batch.items])
         pieces, lone = _arrow(batch)
+        items = np.concatenate([_NOTHING, *batch.items])
+        item_bounds = _bounds([len(one) for one in batch.items])
         tokens, roles, answers, offsets, spelled = self._assembled(items, item_bounds, pieces)
         for number in lone:
             batch.reasons[number] = NOT_UNICODE
@@ -177,7 +178,7 @@ class ChatEncoder:
         for number, items, pieces in batch.slow:
             whole = encode_whole(self._segments.whole, items, pieces, names)
             if whole is None:
-                reasons[number] = SPELLED
+                reasons[number] = OTHERS
             else:
                 parts[number] = (whole[0].astype(self.dtype), whole[1], whole[2])
         tokens, roles, answers = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -195,10 +196,12 @@ class _Batch:
         self.slow: list[tuple[int, I32, Sequence[str]]] = []
 
     def add(self, items: I32, pieces: Sequence[str]) -> None:
+        """The next conversation."""
         self.items.append(items)
         self.pieces += pieces
 
     def refuse(self, number: int, reason: str | None) -> None:
+        """The next conversation, which has no tokens."""
         self.reasons[number] = reason
         self.items.append(_NOTHING)
 

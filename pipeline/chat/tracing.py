@@ -54,7 +54,6 @@ class Symbol:
     """
 
     __slots__ = ("source", "trace", "turn", "value")
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, trace: Trace, source: str, value: Any, turn: int) -> None:
         self.trace, self.source, self.value, self.turn = trace, source, value, turn
@@ -63,6 +62,9 @@ class Symbol:
         raise Untracked(f"a {type(self.value).__name__} made of contents is turned into a string by other code")
 
     __repr__ = __str__
+
+    def __hash__(self) -> int:  # no TypeError, which Jinja takes for a missing item
+        raise Untracked(f"a {type(self.value).__name__} made of contents is looked up")
 
     def __format__(self, form: str) -> str:
         return str(self)

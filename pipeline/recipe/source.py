@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ByteSize, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from tokenmill.pipeline.groups import GROUPS
 from tokenmill.pipeline.recipe.chat import Chat
 from tokenmill.pipeline.recipe.filters import Filter
 from tokenmill.pipeline.recipe.strict import Fraction, Strict
@@ -139,6 +140,14 @@ class Source(Strict):
         if self.reader == "chat" and self.columns.text is not None:
             message = "the text of a conversation is its turns: name their column in `chat: {columns: …}`"
             raise PydanticCustomError("columns", message)
+        return self
+
+    @model_validator(mode="after")
+    def _groups_of_turns_have_turns(self) -> "Source":
+        for entry in self.filters:
+            if self.reader != "chat" and entry.group in GROUPS and GROUPS[entry.group].measure_turns is not None:
+                message = "filter {group} looks at turns, which reader {reader} does not find: take it out"
+                raise PydanticCustomError("filter", message, {"group": entry.group, "reader": self.reader})
         return self
 
     @model_validator(mode="after")

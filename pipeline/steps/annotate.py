@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from tokenmill.filters.edits import apply_edits, text_buffers
 from tokenmill.filters.splitter import SplitTexts
+from tokenmill.filters.turns import moved_turns
 from tokenmill.manifests.receipts import Output, Receipt, Task
-from tokenmill.manifests.schemas import DOCUMENTS
+from tokenmill.manifests.schemas import DOCUMENTS, TURNS
 from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.edited import EditReader, edits_of_rows
 from tokenmill.pipeline.groups import Measured
+from tokenmill.pipeline.ingestion import WITH_TURNS
 from tokenmill.pipeline.measurements import Batch, Measurement, measurements
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.recipe import Recipe, Source
@@ -37,6 +39,7 @@ class _Read:
     """What the groups of a part read, as far as it is there."""
 
     documents: Output
+    turns: Output | None
     languages: Output | None
     edits: dict[str, Output] = field(default_factory=dict)  # of each group that edits, in order
 
@@ -53,6 +56,9 @@ class _Read:
         if item.by_language:
             assert self.languages is not None, "the recipe wants `language` beside `per_language`"
             read.append(self.languages)
+        if item.by_turns:
+            assert self.turns is not None, "the recipe wants reader `chat`"
+            read.append(self.turns)
         inputs = {**{output.name: output.hash for output in read}, **item.inputs}
         name = f"{part.key}.{item.name}"
         return Task("annotate", item.version, source.name, name, item.params, inputs, item.libraries)
@@ -73,7 +79,8 @@ def run_annotate(
     """
     items = measurements(recipe, source, gathered)
     languages = ingested.output("signals/language") if gates_language(source) else None
-    found, read = (_Read(ingested.output("documents"), languages) for _ in range(2))
+    turns = ingested.output("turns") if source.reader in WITH_TURNS else None
+    found, read = (_Read(ingested.output("documents"), turns, languages) for _ in range(2))
     missing = _missing(run, source, part, items, found)
     receipts: list[Receipt] = []
     with ExitStack() as stack:
@@ -125,6 +132,8 @@ def _measure(
         name: EditReader(stack.enter_context(open_groups(storage, output.path))) for name, output in found.edits.items()
     }
     languages = stack.enter_context(open_groups(storage, found.languages.path)) if found.languages else None
+    of_turns = any(item.by_turns and item.name in missing for item in items)
+    turns = stack.enter_context(open_groups(storage, found.turns.path)) if found.turns and of_turns else None
     writers: dict[str, TableWriter] = {}
     first_row = 0
     for index in range(max(1, len(documents))):  # a part of empty files still has tables, of no rows
@@ -132,7 +141,8 @@ def _measure(
         end = first_row + group.num_rows
         edits = {name: rule.before(end) for name, rule in rules.items()}
         labels = languages.read(index, ["language"]).column(0) if languages and index < len(languages) else None
-        for name, batch in _measure_group(items, missing, group, first_row, edits, labels).items():
+        said = None if turns is None else _read_turns(turns, index)
+        for name, batch in _measure_group(items, missing, group, first_row, edits, labels, said).items():
             if name not in writers:
                 writers[name] = stack.enter_context(new_table(storage, batch.schema))
             writers[name].write_group(batch)
@@ -148,6 +158,10 @@ def _read_group(documents: GroupReader, index: int, items: list[Measurement]) ->
     return pa.RecordBatch.from_pylist([], schema=pa.schema([DOCUMENTS.field(name) for name in columns]))
 
 
+def _read_turns(turns: GroupReader, index: int) -> pa.RecordBatch:
+    return turns.read(index) if index < len(turns) else pa.RecordBatch.from_pylist([], schema=TURNS)
+
+
 def _measure_group(
     items: list[Measurement],
     missing: set[str],
@@ -155,6 +169,7 @@ def _measure_group(
     first_row: int,
     edits: Mapping[str, pa.RecordBatch],
     labels: pa.Array | None,
+    turns: pa.RecordBatch | None,
 ) -> dict[str, pa.Table]:
     """Tables of one row group, "signals/<group>" and "edits/<group>", from its slices."""
     tables: dict[str, list[pa.RecordBatch]] = {}
@@ -162,18 +177,21 @@ def _measure_group(
         rows = group.slice(start, stop - start)
         split = SplitTexts(rows.column("text"))
         languages = labels.slice(start, stop - start) if labels is not None else None
+        said = turns.slice(start, stop - start) if turns is not None else None
         for item in items:
             if item.name in missing:
-                found = item.measure(Batch(split, first_row + start, rows, languages))
+                found = item.measure(Batch(split, first_row + start, rows, languages, said))
                 tables.setdefault(f"signals/{item.name}", []).append(found.signals)
                 if item.edits:
                     tables.setdefault(f"edits/{item.name}", []).append(found.edits)
                     split = _edited(split, found, first_row + start)
+                    said = _moved(said, found.edits, first_row + start)
                 if item.name == "language":
                     languages = found.signals.column("language")
             elif item.edits:
                 known = edits_of_rows(edits[item.name], first_row + start, first_row + stop)
                 split = SplitTexts(apply_edits(split.texts, known, first_row + start))
+                said = _moved(said, known, first_row + start)
     return {name: pa.Table.from_batches(batches) for name, batches in tables.items()}
 
 
@@ -181,6 +199,11 @@ def _edited(split: SplitTexts, found: Measured, first_row: int) -> SplitTexts:
     """The texts as the next group reads them."""
     assert found.edits is not None, "a group that edits returns its edits"
     return found.edited or SplitTexts(apply_edits(split.texts, found.edits, first_row))
+
+
+def _moved(turns: pa.RecordBatch | None, edits: pa.RecordBatch, first_row: int) -> pa.RecordBatch | None:
+    """The turns as they lie in the edited texts, where anyone reads them."""
+    return None if turns is None else moved_turns(turns, edits, first_row)
 
 
 def _slices(texts: pa.LargeStringArray) -> Iterator[tuple[int, int]]:

@@ -1,14 +1,26 @@
 """Random conversations, the same for a seed."""
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 from tokenmill.pipeline.chat.conversation import Conversation, Turn
-from tokenmill.pipeline.tokens.probes import strings
 
-WORDS = "the a of mask token text think answer 12 345 x = y , . ! ? naïve 数学 привет 😀 don't I'LL \n \n\n \t  <b> ##".split(" ")
-ODD = ["", " ", "\n", "  a ", "\n\nb\n", "<think>", "</think>", "<tool_response>", "</tool_response>", "▁", "é", "e\u0301"]
+WORDS = ["the", "a", "mask", "token", "think", "12", "345", "=", "y", ",", ".", "!", "naïve", "数学", "привет", "😀"]
+WORDS += ["don't", "I'LL", "<b>", "##", "\n", "\n\n", "\t", ""]
+ODD = [
+    "",
+    " ",
+    "\n",
+    "  a ",
+    "\n\nb\n",
+    "<think>",
+    "</think>",
+    "<tool_response>",
+    "</tool_response>",
+    "▁",
+    "é",
+    "e\u0301",
+]
 
 
 def text(rng: random.Random, most: int = 30) -> str:
@@ -27,7 +39,9 @@ def reasoned(rng: random.Random) -> str:
     return f"<think>\n{text(rng)}\n</think>\n\n{text(rng)}" if kind < 0.8 else f"{text(rng)}</think>{text(rng)}"
 
 
-def conversation(rng: random.Random, *, reasoning: bool = False, tools: bool = False, plain: bool = False) -> Conversation:
+def conversation(
+    rng: random.Random, *, reasoning: bool = False, tools: bool = False, plain: bool = False
+) -> Conversation:
     """System prompt or none, then users and assistants in turn.
 
     Args:
@@ -72,7 +86,3 @@ def call(rng: random.Random) -> dict[str, Any]:
 def messages(conversation: Conversation) -> list[dict[str, Any]]:
     """As `transformers` takes them."""
     return [{"role": turn.role, "content": turn.content, **(turn.fields or {})} for turn in conversation.turns]
-
-
-def odd_contents(seed: int, count: int) -> Sequence[str]:
-    return list(strings(seed, count))

@@ -132,7 +132,8 @@ LLADA = """
 GENERATION = """
 {%- for message in messages %}
     {%- if message.role == 'assistant' %}
-        {{- '<|im_start|>assistant\\n' }}{% generation %}{{ message.content }}{{ '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}
+        {{- '<|im_start|>assistant\\n' }}{% generation %}{{ message.content }}{{ '<|im_end|>' }}{% endgeneration %}
+        {{- '\\n' }}
     {%- else %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
@@ -172,3 +173,13 @@ def tokenizer_json(name: str) -> bytes:
         value["added_tokens"].append(sentence_tokenizers.added(token, ids[token], special=token not in other))
     value["added_tokens"].sort(key=lambda token: token["id"])
     return json.dumps(value).encode()
+
+
+#: What ends an assistant's turn.
+END = {
+    "Qwen2.5": "<|im_end|>",
+    "Llama 3": "<|eot_id|>",
+    "Gemma": "<end_of_turn>",
+    "Mistral": "</s>",
+    "LLaDA": "<|eot_id|>",
+}

@@ -36,7 +36,9 @@ sources:
     filters:
       - gopher_quality: {min_words: 5, min_stop_words: null}
       - c4: {terminal_punctuation: false, min_sentences: null}
-sequences: {length: 64}
+template:
+  text: "{% for message in messages %}[{{ message.role }}] {{ message.content }}{% endfor %}"
+sequences: {length: 64, layout: concat, whole_documents: false}
 """
 SECRET = "Zanzibar"
 
