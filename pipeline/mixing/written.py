@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from tokenmill.manifests.budgets import Taken
 from tokenmill.manifests.mix import Mix, MixedStage
 from tokenmill.manifests.mixture import Component, Mixture, RunPlace
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.stages import source_of
+from tokenmill.manifests.wanted import Taken
 from tokenmill.pipeline.loader.roots import place_of
 from tokenmill.pipeline.mixing.runs import MixedSource, MixRun
 from tokenmill.pipeline.mixing.settled import Settled
