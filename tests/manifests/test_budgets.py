@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.manifests.test_mixture import mixture_of
-from tokenmill.manifests.budgets import Packed, Wanted, WantedStage, apportion, settle
+from tokenmill.manifests.budgets import apportion, settle
 from tokenmill.manifests.mixture import Component
 from tokenmill.manifests.plan import compile_stages
 from tokenmill.manifests.stages import MixtureStage, source_of
+from tokenmill.manifests.wanted import Packed, Wanted, WantedStage
 
 THERE = {
     "web/train/en/copies=1": Packed(1000, 500_000),
@@ -105,6 +106,15 @@ def test_budgets_over_what_there_is_are_refused_all_at_once_with_what_would_do()
     one_stage(**{name: wanted(asked[name].tokens, epochs=epochs[name]) for name in asked})
     one_stage(web=wanted(2_000_000, epochs=2), code=wanted(880_000, epochs=1.1), wiki=wanted(1000))
     one_stage(2_601_000, **{name: wanted(weight=one.tokens, epochs=one.max_epochs) for name, one in asked.items()})
+
+
+@pytest.mark.parametrize("tokens", [800_001, 2_000_003, 6_500_000_000_001])
+def test_what_would_do_does(tokens: int):
+    with pytest.raises(ValueError, match="more is asked") as refusal:
+        one_stage(code=wanted(tokens))
+    epochs = re.search(r"max_epochs ([0-9.]+) would do", str(refusal.value))
+    found = one_stage(code=Wanted(tokens, None, Fraction(epochs[1])))
+    assert found["code/train"][1] == round(Fraction(tokens, 400))
 
 
 def test_a_stratum_over_its_cap_is_named():
