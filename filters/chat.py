@@ -63,7 +63,8 @@ CHAT_SCHEMA = pa.schema(
         pa.field("refusals", pa.int32()),  # answers that begin with one, behind their thinking
         pa.field("loop_repeats", pa.int32()),  # of the loop that repeats most; 0 without loops
         pa.field("loop_fraction", pa.float64()),  # of the answer's bytes: in loops
-        pa.field("duplicate_sentence_fraction", pa.float64()),  # of its sentences' code points: said before in it, but for digits
+        # of its sentences' code points: said before in it, but for digits
+        pa.field("duplicate_sentence_fraction", pa.float64()),
         pa.field("duplicate_ngram_fraction", pa.float64()),  # of its code points: in 10-grams of words met before in it
         pa.field("unfinished_thinks", pa.int32()),  # <think> that is never closed
         pa.field("nested_thinks", pa.int32()),
@@ -114,10 +115,10 @@ class ChatParams:
 class ChatBounds:
     """Bounds over CHAT_SCHEMA, in the order in which they are tried; None is off."""
 
-    max_empty_answers: float | None = 0
-    max_placeholder_answers: float | None = 0
     max_unfinished_thinks: float | None = 0
     max_nested_thinks: float | None = 0
+    max_empty_answers: float | None = 0
+    max_placeholder_answers: float | None = 0
     max_unopened_thinks: float | None = None
     max_empty_thinks: float | None = None
     min_think_fraction: float | None = None

@@ -131,8 +131,30 @@ def slow(turns: Turns, answer: str | None) -> dict[str, Any]:
 
 PIECES = st.sampled_from(
     [
-        *("<think>", "</think>", "<think", " ", "\n", "I\u2019m unable to", "I'M JUST AN AI", "Sorry", "n/a", "...", "TODO"),
-        *("It is so. ", "Step 12 is done. ", "Step 34 is done. ", "one two three four five ", "no ", "日本", "é", "<", ""),
+        *(
+            "<think>",
+            "</think>",
+            "<think",
+            " ",
+            "\n",
+            "I\u2019m unable to",
+            "I'M JUST AN AI",
+            "Sorry",
+            "n/a",
+            "...",
+            "TODO",
+        ),
+        *(
+            "It is so. ",
+            "Step 12 is done. ",
+            "Step 34 is done. ",
+            "one two three four five ",
+            "no ",
+            "日本",
+            "é",
+            "<",
+            "",
+        ),
         *("the cat sat on the mat and the dog ran off. ", "42", "-----"),
     ]
 )
