@@ -13,7 +13,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jinja2
 
 from tokenmill.pipeline.chat.conversation import Conversation, Turn, message_of
-from tokenmill.pipeline.chat.sandbox import PURE, EndlessError, MissingDateError, dumps
+from tokenmill.pipeline.chat.limits import EndlessError
+from tokenmill.pipeline.chat.sandbox import PURE, MissingDateError, dumps
 from tokenmill.pipeline.chat.symbolic import Text, json_value
 from tokenmill.pipeline.chat.template import ChatTemplate
 from tokenmill.pipeline.chat.tracing import TOOLS, Piece, Trace, Untracked, holds_symbol
@@ -31,16 +32,8 @@ _NAMES: dict[str, Any] = {
 }
 
 
-class Skeleton(NamedTuple):
-    """What a template prints of all conversations that go one way through it.
-
-    Attributes:
-        pieces: in order; no two literals of one kind stand beside each other.
-        generates: whether a {% generation %} was met.
-    """
-
-    pieces: tuple[Piece, ...]
-    generates: bool
+#: What a template prints of all conversations that go one way through it; no two literals of one kind side by side.
+Skeleton = tuple[Piece, ...]
 
 
 def expression(source: str) -> Callable[[Any, Any, Any], Any]:
@@ -66,10 +59,10 @@ def skeleton(
         messages.append(message)
     tools = None if conversation.tools is None else json_value(trace, "t", conversation.tools, TOOLS)
     printed = template.run(messages, tools, trace, add_generation_prompt)
-    return Skeleton(_merged(printed), template.sandbox.generates)
+    return _merged(printed)
 
 
-def _merged(printed: Sequence[Any]) -> tuple[Piece, ...]:
+def _merged(printed: Sequence[Any]) -> Skeleton:
     pieces: list[Piece] = []
     for part in printed:
         for piece in part.pieces if isinstance(part, Text) else (Piece(part),):
@@ -97,7 +90,7 @@ class Renderer(Generic[Leaf]):
     Leaves are what `finish` makes of a skeleton, and reasons (str) why the template takes none of the conversations.
 
     Attributes:
-        template: as given; may be swapped for no other.
+        template: as given.
         runs: how often the template ran.
     """
 
@@ -192,7 +185,7 @@ def marks_of(template: ChatTemplate) -> Marks:
             before, behind = template.render(asked), template.render(asked, add_generation_prompt=True)
             prompt = prompt or (behind[len(before) :] if behind.startswith(before) else "")
             try:
-                last = skeleton(template, Conversation((*turns, answer)), Trace()).pieces[-1]
+                last = skeleton(template, Conversation((*turns, answer)), Trace())[-1]
             except (Untracked, IndexError):
                 continue
             tail = tail or ("" if last.source else last.value)

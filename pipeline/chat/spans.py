@@ -44,7 +44,7 @@ def stretches(skeleton: Skeleton, roles: Sequence[str], prompt: str, end: str, g
         Untracked: a piece is partly one turn's and partly another's or the template's.
     """
     found: list[Stretch] = []
-    for piece in skeleton.pieces:
+    for piece in skeleton:
         if piece.turn == MIXED:
             raise Untracked(f"it prints what is made of several strings: {piece.source[:200]}")
         answer = piece.generated if generation else piece.turn >= 0 and roles[piece.turn] == "assistant"

@@ -9,7 +9,8 @@ from typing import Any
 import jinja2
 
 from tokenmill.pipeline.chat.conversation import Conversation, message_of
-from tokenmill.pipeline.chat.sandbox import EndlessError, MissingDateError, Sandbox
+from tokenmill.pipeline.chat.limits import EndlessError
+from tokenmill.pipeline.chat.sandbox import MissingDateError, Sandbox
 from tokenmill.pipeline.chat.tracing import Trace
 
 

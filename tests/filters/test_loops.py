@@ -15,10 +15,11 @@ from tokenmill.filters.loops import MAX_PERIOD, PLAIN_WORDS, RULE_BYTES, WORDS, 
 def loops(texts: list[str], words: int = WORDS, plain_words: int = PLAIN_WORDS) -> list[tuple[int, int]]:
     """Most repeats and bytes in loops of each text."""
     raw = [text.encode() for text in texts]
-    ends = np.cumsum([len(each) for each in raw], dtype=np.int64)
+    sizes = np.array([len(each) for each in raw], np.int64)
+    ends = np.cumsum(sizes)
     data = np.frombuffer(b"?" + b"".join(raw), np.uint8)[1:]
     out = np.zeros((len(raw), 2), np.int64)
-    find_loops(data, ends - [len(each) for each in raw], ends, words, plain_words, out)
+    find_loops(data, ends - sizes, ends, words, plain_words, out)
     return [tuple(row) for row in out.tolist()]
 
 

@@ -103,7 +103,7 @@ def rendered(template: ChatTemplate, conversation: Conversation) -> str:
 
 def renderer(template: ChatTemplate, most_leaves: int = 256) -> Renderer[Any]:
     def filled(skeleton: Skeleton, roles: tuple[str, ...]) -> Any:
-        return expression("''.join((" + "".join(f"{p.source or repr(p.value)}, " for p in skeleton.pieces) + "))")
+        return expression("''.join((" + "".join(f"{p.source or repr(p.value)}, " for p in skeleton) + "))")
 
     return Renderer(template, filled, most_leaves)
 
