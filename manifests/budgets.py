@@ -43,7 +43,8 @@ def settle(stages: Sequence[WantedStage], packed: Mapping[str, Packed]) -> list[
     used: dict[str, int] = {}
     for index, (stage, one) in enumerate(zip(stages, asked, strict=True)):
         caps = {name: stage.sources[source_of(name)].max_epochs for name in one}
-        left = {name: int(caps[name] * packed[name].rows) - used.get(name, 0) if one[name] else 0 for name in one}
+        most = {name: int(caps[name] * packed[name].rows) if one[name] else 0 for name in one}
+        left = {name: max(0, limit - used.get(name, 0)) for name, limit in most.items()}
         rows = _rows({name: one[name] * packed[name].rows / packed[name].tokens for name in one}, left, stage)
         if not sum(rows.values()):
             raise ValueError(

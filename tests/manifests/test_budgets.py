@@ -142,6 +142,10 @@ def test_rounding_up_in_one_stage_is_not_taken_twice():
     there = {"x/train": Packed(10, 640)}
     found = settle([WantedStage({"x": wanted(224)}), WantedStage({"x": wanted(416)})], there)
     assert [(one.before, one.rows) for (one,) in found] == [(0, 4), (4, 6)]
+    there |= {"y/train": Packed(100, 6400)}
+    lower = WantedStage({"x": wanted(16, epochs=0.39), "y": wanted(640)})  # 3.75 of 3.9 rows, of which 4 are taken
+    found = settle([WantedStage({"x": wanted(224, epochs=1)}), lower], there)
+    assert [(one.component, one.before, one.rows) for one in found[1]] == [("x/train", 4, 0), ("y/train", 0, 10)]
 
 
 @given(
