@@ -72,6 +72,7 @@ def test_conversations(place: Path):
     said = run(place, "bash", "-euc", next(text for kind, text in BLOCKS if kind == "sh" and "conversations.py" in text))
     assert "are answers (" in said
     assert "So we try again, and look at the argument once more." in said
+    run(place, sys.executable, "-c", next(text for kind, text in BLOCKS if kind == "python" and "out/sft" in text))
 
 
 def test_stages_and_validation(place: Path):
