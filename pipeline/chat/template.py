@@ -13,6 +13,9 @@ from tokenmill.pipeline.chat.limits import EndlessError
 from tokenmill.pipeline.chat.sandbox import MissingDateError, Sandbox
 from tokenmill.pipeline.chat.tracing import Trace
 
+#: Characters of a template's message that a reason has.
+MOST_REASON = 200
+
 
 class ChatTemplate:
     """A chat template, compiled as `transformers` compiles it.
@@ -72,7 +75,7 @@ class ChatTemplate:
             raise
         except Exception as error:  # whatever a stranger's program may raise
             message = error.message if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
-            return f"template_refused: {message}"
+            return f"template_refused: {str(message)[:MOST_REASON]}"
         return None
 
 

@@ -76,6 +76,8 @@ TRACKED = [
 ]
 #: What is not tracked, and is said to be.
 UNTRACKED = [
+    *("{% autoescape true %}{{ x }}{% endautoescape %}", "{% autoescape true %}{{ x ~ 1 }}{% endautoescape %}"),
+    *("{% set z = x.split(y) %}{{ x }}", "{{ x * 2 }}", "{{ [x, y] | max }}", "{{ x | reverse }}", "{{ x.split(y) }}"),
     *("{{ x | safe }}", "{{ x.encode() }}", "{% for c in x %}{{ c }}{% endfor %}", "{{ '%s' % x }}", "{{ x % 1 }}"),
     *("{{ {'ab': 1}[x] }}", "{{ x | wordcount }}", "{{ '{}'.format(x) }}", "{{ x.index('a') }}", "{{ [x, y] | sort }}"),
     *("{{ [x] }}", "{{ x is lower }}", "{{ x | int }}", "{{ x | list }}", "{{ 'abc'.replace('b', x) }}", "{{ x | e }}"),

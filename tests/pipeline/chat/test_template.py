@@ -120,7 +120,9 @@ def test_variables_are_seen():
     prompt = "<|im_start|>assistant\n"
     assert marks_of(layouts.template("Qwen3")).prompt == prompt
     template = layouts.template("Qwen3", variables={"enable_thinking": False})
-    assert marks_of(template) == Marks(f"{prompt}<think>\n\n</think>\n\n", "<|im_end|>\n")
+    assert marks_of(template) == Marks(
+        f"{prompt}<think>\n\n</think>\n\n", "<|im_end|>\n", "<|im_end|>\n<|im_start|>user\n"
+    )
 
 
 def test_the_template_beside_a_tokenizer():
