@@ -69,7 +69,9 @@ def test_train_with_hugging_face(place: Path):
 
 def test_conversations(place: Path):
     _with_infra(place)
-    said = run(place, "bash", "-euc", next(text for kind, text in BLOCKS if kind == "sh" and "conversations.py" in text))
+    said = run(
+        place, "bash", "-euc", next(text for kind, text in BLOCKS if kind == "sh" and "conversations.py" in text)
+    )
     assert "are answers (" in said
     assert "So we try again, and look at the argument once more." in said
     run(place, sys.executable, "-c", next(text for kind, text in BLOCKS if kind == "python" and "out/sft" in text))
