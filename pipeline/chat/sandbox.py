@@ -225,6 +225,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return value.length()
         if name == "items" and isinstance(value, Structure):
             return value.method("items")()
+        if name == "dictsort" and not rest and kwargs.keys() <= {"case_sensitive", "reverse"}:  # by keys, that is
+            return function(dict(value.method("items")()) if isinstance(value, Structure) else value, **kwargs)
         if isinstance(value, Text):
             if name in ("trim", "lower", "upper", "replace"):
                 return value.method("strip" if name == "trim" else name)(*rest, **kwargs)

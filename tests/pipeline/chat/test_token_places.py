@@ -101,6 +101,15 @@ def test_a_blank_in_front_belongs_to_the_first_piece_that_is_not_empty():
     assert (roles.tolist(), answers.tolist()) == ([2, 2], [False, False])
 
 
+def test_a_piece_without_a_byte_has_no_token():
+    items = np.array([[-1, 0, 0], [-1, 3, 1], [-1, 0, 0]], np.int32)
+    out, roles, answers, offsets = np.zeros(1, np.uint16), np.zeros(1, np.int8), np.zeros(1, "?"), np.zeros(2, np.int64)
+    places = (np.array([0], np.int32), np.array([2], np.int32))
+    tokens = np.array([1], np.uint16)
+    assemble(items, bounds([3]), bounds([1, 0, 1]), tokens, bounds([1]), *places, out, roles, answers, offsets)
+    assert (roles.tolist(), answers.tolist()) == ([0], [False])
+
+
 def test_the_bytes_of_tokens():
     value = byte_level_tokenizers.train(byte_level_tokenizers.PRE_TOKENIZERS["gpt2"])
     vocab = value["model"]["vocab"]

@@ -194,6 +194,7 @@ def test_what_a_template_prints_around_thoughts_is_an_answer():
         ("<|im_start|>{}", "<|im_end|>{}", None, "", ["A", "B"]),
         ("<|im_start|>{}", "<|im_end|>{}", None, "<|eos|>", ["A", "B<|eos|>"]),
         ("### U: {}\n", "### A: {}\n", None, "<|eos|>", ["A", "B\n<|eos|>"]),
+        ("<|eos|><|im_start|>{}", "<|im_end|>{}", None, "", ["A", "B"]),
     ],
 )
 def test_what_ends_an_answer(user, answer, last, behind, expected):
@@ -366,6 +367,17 @@ def test_a_text_that_is_normalised_has_its_places_from_tokenizers():
     value = byte_level_tokenizers.train(byte_level_tokenizers.PRE_TOKENIZERS["qwen2"], nfc=True)
     tokenizer_json = with_controls(value, layouts.CHATML)
     agree(tokenizer_json, layouts.template("generation"), "<|im_end|>", fast=True, count=200)
+
+
+def test_a_text_that_is_normalised_to_as_many_bytes():
+    value = byte_level_tokenizers.train(byte_level_tokenizers.PRE_TOKENIZERS["qwen2"], nfc=True)
+    tokenizer_json = with_controls(value, ["<|im_end|>"])
+    source = "{% for m in messages %}{{ m.content }}{{ '-' if not loop.last }}{% endfor %}<|im_end|>"
+    template, tokenizer = ChatTemplate(source, {}), Tokenizer.from_str(tokenizer_json.decode())
+    grows, shrinks = "\u0958", "e\u0301" * 3
+    conversation = Conversation((Turn("user", grows), Turn("assistant", shrinks)))
+    found = ChatEncoder(tokenizer_json, template, BARE).encode([conversation])
+    assert of(found, 0) == obvious(tokenizer, template, conversation, "<|im_end|>")
 
 
 def test_a_tokenizer_that_our_kernels_do_not_know():
