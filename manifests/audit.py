@@ -19,6 +19,14 @@ PACK_NOTES = tuple(
     ]
 )
 
+#: What they note of conversations: tokens by whose they are, those trained on, and those of them that end an answer.
+ROLE_NOTES = tuple(
+    [
+        *("template_tokens", "system_tokens", "user_tokens", "assistant_tokens", "tool_tokens"),
+        *("answer_tokens", "answer_eos_tokens"),
+    ]
+)
+
 
 @dataclass
 class SourceSheet:
@@ -40,6 +48,7 @@ class SourceSheet:
         rows: packed rows.
         shard_bytes: bytes of those shards.
         tokens: valid tokens by stratum.
+        roles: of conversations: tokens by whose they are, and those of answers, by the names of ROLE_NOTES.
     """
 
     steps: dict[str, Balance] = field(default_factory=dict)
@@ -57,10 +66,12 @@ class SourceSheet:
     rows: int = 0
     shard_bytes: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
+    roles: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**vars(self), "steps": {step: balance.to_json() for step, balance in self.steps.items()}}
+        """Plain values; without `roles` where documents are no conversations."""
+        value = {**vars(self), "steps": {step: balance.to_json() for step, balance in self.steps.items()}}
+        return value if self.roles else {name: each for name, each in value.items() if name != "roles"}
 
 
 def balance_sheet(sources: Sequence[str], receipts: Iterable[Receipt]) -> dict[str, SourceSheet]:
@@ -89,6 +100,9 @@ def _enter(sheet: SourceSheet, receipt: Receipt) -> None:
     if receipt.step == "pack":
         for name in PACK_NOTES:
             setattr(sheet, name, getattr(sheet, name) + receipt.notes.get(name, 0))  # older receipts lack some
+        for name in ROLE_NOTES:
+            if name in receipt.notes:
+                sheet.roles[name] = sheet.roles.get(name, 0) + receipt.notes[name]
         sheet.encoded_by = receipt.notes.get("encoded_by", "")
         for output in shards_of(receipt):
             sheet.shards += 1

@@ -22,7 +22,7 @@ The manifest is one JSON file named by its own hash.
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -78,6 +78,23 @@ class Component:
 
 
 @dataclass(frozen=True)
+class RunPlace:
+    """A run that a mixture's rows lie in, where it is not the folder that the mixture lies in.
+
+    Attributes:
+        place: the run's root, relative to the mixture's (`../web`), or whole where they share no folder.
+        manifest: of the version that is meant, under the run's root; its name has its hash.
+        shard_table_hash: xxh3-128 (hex) of that version's shard table.
+        sources: by their names in the mixture, what they are called in the run.
+    """
+
+    place: str
+    manifest: str
+    shard_table_hash: str
+    sources: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Mixture:
     """What a trainer opens. Build it with `Mixture.of`, which puts the components in order.
 
@@ -93,6 +110,8 @@ class Mixture:
         components: sorted by (row weight descending, name).
         sequence_align: pieces begin at multiples of so many tokens; in the manifest only where it is not 1.
         layout: what a row holds, see `SequenceFormat`; in the manifest only where it is not "pretraining".
+        runs: the shard table's path `1/…` is under the root of the second of these; in the manifest only where there
+            are any, else paths are under the mixture's own.
     """
 
     seed: int
@@ -106,6 +125,7 @@ class Mixture:
     components: tuple[Component, ...]
     sequence_align: int = 1
     layout: str = PRETRAINING
+    runs: tuple[RunPlace, ...] = ()
 
     @classmethod
     def of(cls, *, components: Iterable[Component], **fields: Any) -> "Mixture":
@@ -164,9 +184,13 @@ class Mixture:
             for component, row_weight in zip(self.components, self.row_weights, strict=True)
         ]
         fields = self.__dataclass_fields__
-        defaults = {name for name in ("sequence_align", "layout") if getattr(self, name) == fields[name].default}
+        defaults = {
+            name for name in ("sequence_align", "layout", "runs") if getattr(self, name) == fields[name].default
+        }
         names = [name for name in fields if name not in {"components", *defaults}]
-        value = {"format": FORMAT, "components": listed, **{name: getattr(self, name) for name in names}}
+        plain = {"runs": [asdict(run) for run in self.runs]}
+        value = {"format": FORMAT, "components": listed}
+        value |= {name: plain.get(name) or getattr(self, name) for name in names}
         return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -178,6 +202,8 @@ class Mixture:
         fields = {name: value[name] for name in cls.__dataclass_fields__ if name in value and name != "components"}
         known = Component.__dataclass_fields__
         components = tuple(Component(**{name: item[name] for name in known}) for item in value["components"])
+        if "runs" in fields:
+            fields["runs"] = tuple(RunPlace(**run) for run in fields["runs"])
         mixture = cls(components=components, **fields)
         if json.loads(mixture.to_json()) != value:
             raise ValueError(
@@ -189,6 +215,11 @@ class Mixture:
     def hash(self) -> str:
         """xxh3-128 (hex) of the manifest's text: its name."""
         return xxhash.xxh3_128_hexdigest(self.to_json().encode())
+
+    @property
+    def order_hash(self) -> str:
+        """As `hash`, of all that decides the order of rows: not of where the runs lie."""
+        return replace(self, runs=()).hash if self.runs else self.hash
 
     @property
     def path(self) -> str:

@@ -195,7 +195,7 @@ def compile_stages(asked: Sequence[MixtureStage], window_bytes: int | None = Non
         stages.append(PlannedStage(index, one.mixture, rows, first, first + rows, window, tuple(mine), tuple(before)))
         total = first + rows
         starts.append(first)
-        hashes.append(_chained(hashes[-1], one.mixture.hash, rows, window, one.at))
+        hashes.append(_chained(hashes[-1], one.mixture.order_hash, rows, window, one.at))
     shared = [min([first for first in starts[index + 1 :]] + [total]) for index in range(len(asked))]
     return Plan(seed, tuple(stages), tuple(packings), tuple(zip(hashes[1:], shared, strict=True)))
 
@@ -211,6 +211,11 @@ def validation_plan(mixture: Mixture, packed: Mapping[str, tuple[int, int]]) -> 
         ValueError: nothing was held out; says how a recipe does.
     """
     held_out = {name: found for name, found in packed.items() if name.split("/")[1] == "validation"}
+    if not held_out and mixture.runs:
+        raise ValueError(
+            "the mixture has no held-out rows: its recipe says `validation: false`, or nothing of its sources was held "
+            f"out; it has {', '.join(sorted(packed))}"
+        )
     if not held_out:
         raise ValueError(
             "the run holds out no documents for validation: give `strata: {validation_fraction: 0.01}` to a source of "
@@ -225,7 +230,7 @@ def validation_plan(mixture: Mixture, packed: Mapping[str, tuple[int, int]]) -> 
     stage = PlannedStage(0, mine, rows, 0, rows, _default_window(mine), places, none)
     packings = _packings(MixtureStage(mine))
     return Plan(
-        mixture.seed, (stage,), tuple(packings), ((_chained("", PLAN_FORMAT, "stored", mine.hash), rows),), True
+        mixture.seed, (stage,), tuple(packings), ((_chained("", PLAN_FORMAT, "stored", mine.order_hash), rows),), True
     )
 
 

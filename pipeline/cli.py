@@ -11,6 +11,7 @@ from tokenmill.pipeline.auditing_commands import audit, diff
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
+from tokenmill.pipeline.mixing.command import mix
 from tokenmill.pipeline.query.command import sql
 from tokenmill.pipeline.reading_commands import report, sample, status, trace, tune, verify, where, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
@@ -34,6 +35,7 @@ Your own data:
     tokenmill diff out@0 out      what another recipe, or more data, changed
     tokenmill sample out          documents that a bound dropped, with the signal's value
     tokenmill tune out            what a changed bound would keep and drop
+    tokenmill mix a b --recipe …  sources of several runs in one mixture, by budgets or weights
     tokenmill trace out --row 0   the documents in a row that a trainer sees
     tokenmill verify out          every byte is what the manifest says
     tokenmill export out          the files that another trainer reads
@@ -46,7 +48,7 @@ In the trainer:
     context_settings=_CONTEXT,
     help=_HELP,
     commands=[
-        *(audit, classifier, diff, export, report, sample, sql),
+        *(audit, classifier, diff, export, mix, report, sample, sql),
         *(status, tokenizer, trace, tune, verify, where, why),
     ],
 )

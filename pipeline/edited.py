@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tokenmill.filters.edits import apply_edits
+from tokenmill.filters.turns import moved_turns
 from tokenmill.manifests.schemas import EDITS
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import GroupReader, open_groups
@@ -49,12 +50,24 @@ def edited_texts(
         documents: the part's open `documents`.
         edit_paths: one table of edits a rule, in the order in which the rules apply.
     """
+    for texts, first_row, _ in edited_conversations(storage, documents, edit_paths):
+        yield texts, first_row
+
+
+def edited_conversations(
+    storage: Storage, documents: GroupReader, edit_paths: list[str], turns_path: str | None = None
+) -> Iterator[tuple[pa.LargeStringArray, int, pa.RecordBatch | None]]:
+    """As `edited_texts`, and the rows of TURNS at `turns_path`, if any, with their spans in the edited texts."""
     with ExitStack() as stack:
+        turns = stack.enter_context(open_groups(storage, turns_path)) if turns_path is not None else None
         rules = [EditReader(stack.enter_context(open_groups(storage, path))) for path in edit_paths]
         first_row = 0
         for index in range(len(documents)):
             texts = documents.read(index, ["text"]).column(0)
+            spans = turns.read(index) if turns is not None else None
             for rule in rules:
-                texts = apply_edits(texts, rule.before(first_row + len(texts)), first_row)
-            yield texts, first_row
+                edits = rule.before(first_row + len(texts))
+                texts = apply_edits(texts, edits, first_row)
+                spans = None if spans is None else moved_turns(spans, edits, first_row)
+            yield texts, first_row, spans
             first_row += len(texts)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokenmill.manifests.receipts import Output
-from tokenmill.pipeline.edited import edited_texts
+from tokenmill.pipeline.edited import edited_conversations
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import open_groups, read_table
 
@@ -24,11 +24,21 @@ class KeptBatch:
         texts: after every edit.
         rows: int32[n], rows in the part.
         strata: stratum of each.
+        turns: of conversations: rows of TURNS, as they lie in the edited texts.
     """
 
     texts: pa.LargeStringArray
     rows: npt.NDArray[np.int32]
     strata: pa.StringArray
+    turns: pa.RecordBatch | None = None
+
+    def take(self, places: npt.NDArray[np.int64]) -> "KeptBatch":
+        """Some of them."""
+        if len(places) == len(self.rows):
+            return self
+        at = pa.array(places)
+        turns = None if self.turns is None else self.turns.take(at)
+        return KeptBatch(self.texts.take(at), self.rows[places], self.strata.take(at), turns)
 
 
 def edit_outputs(tables: Mapping[str, Output], order: list[str]) -> list[Output]:
@@ -51,7 +61,9 @@ def kept_documents(
     keep = decisions.column("kept").to_numpy().copy() if decisions.num_rows else np.zeros(0, np.bool_)
     keep[removed] = False
     with open_groups(storage, tables["documents"].path) as documents:
-        for texts, first_row in edited_texts(storage, documents, [output.path for output in edits]):
+        paths = [output.path for output in edits]
+        turns = tables["turns"].path if "turns" in tables else None
+        for texts, first_row, spans in edited_conversations(storage, documents, paths, turns):
             here = keep[first_row : first_row + len(texts)]
             if texts.null_count:  # else all are there: a kept document has a text until it is erased
                 here = here & texts.is_valid().to_numpy(zero_copy_only=False)
@@ -59,7 +71,8 @@ def kept_documents(
             if len(inside):
                 rows = pa.array(inside)
                 strata = pc.take(decisions.column("stratum"), pa.array(inside + first_row))
-                yield KeptBatch(texts.take(rows), (inside + first_row).astype(np.int32), strata.combine_chunks())
+                mine = None if spans is None else spans.take(rows)
+                yield KeptBatch(texts.take(rows), (inside + first_row).astype(np.int32), strata.combine_chunks(), mine)
 
 
 def removed_rows(ledger: pa.Table) -> dict[str, npt.NDArray[np.int32]]:

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.dedup.exact import content_hashes
 from tokenmill.dedup.folding import UNICODE_VERSION
 from tokenmill.dedup.minhash import signatures
 from tokenmill.filters.classifier import VERSION as CLASSIFIER_VERSION
+from tokenmill.filters.content_hashes import content_hashes
 from tokenmill.filters.repeated_lines import RULE, RepeatedLinesParams, repeated_lines
 from tokenmill.filters.repeated_lines import VERSION as REPEATED_LINES_VERSION
 from tokenmill.filters.splitter import SplitTexts

@@ -68,6 +68,7 @@ def open_units(storage: Storage, published: Published, recipe: Recipe) -> Opened
             named["tokenizer"],
             removals,
             named.get(f"clusters/{name}"),
+            named.get("template"),
         )
         for name, group in sorted(members.items())
     }

@@ -12,11 +12,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.manifests.audit import shards_of
+from tokenmill.manifests.audit import ROLE_NOTES, shards_of
 from tokenmill.manifests.balance import Balance, Tally, sum_tallies
 from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import LEFT_OUT
-from tokenmill.manifests.shards import SequenceFormat, blocks_of, check_batch, decode_batch, decode_columns, read_schema
+from tokenmill.manifests.shards import (
+    PRETRAINING,
+    SequenceFormat,
+    blocks_of,
+    check_batch,
+    decode_batch,
+    decode_columns,
+    read_schema,
+)
 from tokenmill.pipeline.steps.pack import left_out_tallies
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
@@ -106,7 +114,8 @@ def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]
         form = SequenceFormat.of(read_schema(head))
         counted = dict.fromkeys(_COUNTED, 0)
         for data in _checked(storage, output):
-            batch = decode_columns(head, data, (*_PIECES, "valid"))
+            answers = ("maskable",) if form.layout != PRETRAINING else ()
+            batch = decode_columns(head, data, (*_PIECES, "valid", *answers))
             found = np.stack([batch.column(name).flatten().to_numpy().astype(np.int64) for name in _PIECES])
             tokens = int(found[3].sum())
             if tokens != (valid := int(batch.column("valid").to_numpy().sum(dtype=np.int64))):
@@ -117,13 +126,32 @@ def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]
             notes["padding_tokens"] += batch.num_rows * form.length - tokens
             notes["align_tokens"] += int(blocks_of(found[3], form.align).sum()) * form.align - tokens
             pieces.append(found)
+            if answers:
+                answered, marked = _answers(batch.column("maskable"))
+                notes["answer_tokens"] = notes.get("answer_tokens", 0) + answered
+                if wrong := int(np.count_nonzero(marked != batch.column("valid").to_numpy())):
+                    problems.append(f"{output.path}: in {wrong} rows runs of answers do not sum to valid")
         problems += _told_otherwise(output.path, output.detail, counted)
     documents, cut, lost = _documents(np.concatenate(pieces, axis=1))
     notes["cut_documents"], notes["cut_tokens"] = cut
     if lost:
         problems.append(f"of {lost} documents pieces are missing or there twice")
     problems += _told_otherwise("notes", receipt.notes, notes)
+    if "answer_tokens" in notes:
+        by_role = sum(receipt.notes[name] for name in ROLE_NOTES if not name.startswith("answer_"))
+        if by_role != documents.tokens:
+            problems.append(f"tokens by role are {by_role} in the receipt, the files hold {documents.tokens}")
     return _books(storage, receipt, documents), problems
+
+
+def _answers(runs: pa.ListArray) -> tuple[int, npt.NDArray[np.int64]]:
+    """Tokens of answers in the rows of a column `maskable`, and the tokens that each row's runs have in all."""
+    counts = pc.list_value_length(runs).to_numpy()
+    sizes = runs.flatten().to_numpy().astype(np.int64)
+    before = np.cumsum(counts) - counts
+    is_answer = (np.arange(len(sizes)) - np.repeat(before, counts)) % 2 == 1
+    sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    return int(sizes[is_answer].sum()), sums[before + counts] - sums[before]
 
 
 def _books(storage: Storage, receipt: Receipt, documents: Tally) -> Balance:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tokenmill.filters.labels import names_language
+from tokenmill.pipeline.chat.tokens import ChatEncoder
 from tokenmill.pipeline.classifier.model import CLASSIFIERS, open_classifier
 from tokenmill.pipeline.datatrove_adapter import GUEST, check_step
 from tokenmill.pipeline.earlier_runs import earlier_parts
@@ -12,6 +13,7 @@ from tokenmill.pipeline.plan import Part, find_files, plan_parts
 from tokenmill.pipeline.recipe.file import RecipeFile
 from tokenmill.pipeline.steps.pack import token_policy
 from tokenmill.pipeline.steps.publish import latest, manifest_table
+from tokenmill.pipeline.steps.template import read_template
 from tokenmill.pipeline.steps.tokenizer import read_tokenizer
 from tokenmill.pipeline.storage import Storage, content_hash, open_url
 from tokenmill.pipeline.survivor import check_policy
@@ -23,10 +25,10 @@ def prepare(recipe_file: RecipeFile, storage: Storage) -> list[Part]:
     """Check everything that can be checked before any work, and plan.
 
     Raises:
-        RecipeError: a glob that matches nothing, a tokenizer that is not there or lacks a token the
-            recipe names, a language model or classifier that cannot be read, a language or label that the model
-            does not know, a survivor policy that asks for a signal nobody measures, an earlier run that is not there
-            or was made with other parameters.
+        RecipeError: a glob that matches nothing, a tokenizer that is not there or lacks a token the recipe names, a
+            chat template that is not there or none, a language model or classifier that cannot be read, a language or
+            label that the model does not know, a survivor policy that asks for a signal nobody measures, an earlier
+            run that is not there or was made with other parameters.
     """
     recipe = recipe_file.recipe
     if recipe.tokenizer.path is not None:
@@ -37,6 +39,7 @@ def prepare(recipe_file: RecipeFile, storage: Storage) -> list[Part]:
             raise recipe_file.error(("tokenizer", "path"), message) from None
         except ValueError as error:
             raise recipe_file.error(("tokenizer", "path"), str(error)) from error
+    _check_template(recipe_file)
     _check_languages(recipe_file)
     _check_guests(recipe_file)
     _check_classifiers(recipe_file)
@@ -49,6 +52,23 @@ def prepare(recipe_file: RecipeFile, storage: Storage) -> list[Part]:
     published = latest(storage)
     earlier = manifest_table(storage, published, "plan") if published is not None else None
     return plan_parts(recipe, files, earlier)
+
+
+def _check_template(recipe_file: RecipeFile) -> None:
+    """Raise RecipeError for a chat template that is not there or is none."""
+    recipe = recipe_file.recipe
+    if not recipe.sequences.of_conversations:
+        return
+    try:
+        template = read_template(recipe)
+        if recipe.tokenizer.path is not None:
+            ChatEncoder(read_tokenizer(recipe), template, token_policy(recipe))
+    except FileNotFoundError:
+        assert recipe.template is not None
+        message = f"no file {recipe.template.path!r}; give a template's path, or its `text`"
+        raise recipe_file.error(("template", "path"), message) from None
+    except ValueError as error:
+        raise recipe_file.error(("template",), str(error)) from error
 
 
 def _check_languages(recipe_file: RecipeFile) -> None:

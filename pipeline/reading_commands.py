@@ -218,6 +218,8 @@ def trace(
 ) -> None:
     """Where global row K of the run in folder RUN comes from: a batch's `rows` names those of each.
 
+    RUN may also be what `tokenmill mix` wrote, by the path that it printed.
+
     Its component, epoch, shard and record batch; each document in it with its URL or path, raw file and offset, which
     of its tokens these are, what the filters measured and decided, how often it was seen, and whether it was taken
     down since.
@@ -230,7 +232,8 @@ def trace(
     )
     values, lines = [], []
     for row in tracing.trace(opened, rows):
-        of_row = [_raw(opened.run, opened.units, each.source, each.document, each.place) for each in row.pieces if raw]
+        run = opened.run_of_row(row)
+        of_row = [_raw(run.run, run.units, each.source, each.document, each.place) for each in row.pieces if raw]
         values.append(traced.as_json(row))
         for piece, record in zip(values[-1]["pieces"], of_row, strict=False):
             piece.update(_raw_json(record))

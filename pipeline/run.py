@@ -28,6 +28,7 @@ from tokenmill.pipeline.steps.ingest import Skips, read_skips
 from tokenmill.pipeline.steps.pack import run_pack
 from tokenmill.pipeline.steps.publish import Published, publish
 from tokenmill.pipeline.steps.repeated_lines import InScope
+from tokenmill.pipeline.steps.template import run_template
 from tokenmill.pipeline.steps.thresholds import PartCount, percentile_bounds, run_thresholds
 from tokenmill.pipeline.steps.tokenizer import run_tokenizer
 from tokenmill.pipeline.storage import Storage
@@ -98,9 +99,11 @@ class Run:
         by_unit = {unit: ledgers[f"ledger/{unit}"] for unit in units.values()}
         ledger_of = {part.key: by_unit[units[part.key]] for part in parts}
         tokenizer = self._one("tokenizer", run_tokenizer, (parts, tables, ledger_of, kept))
-        packed = self._pack(parts, tables, units, ledgers, tokenizer[-1].outputs[0])
+        template = self._one("template", run_template, ()) if recipe.sequences.of_conversations else ()
+        put = [each[-1].outputs[0] for each in (tokenizer, template) if each]
+        packed = self._pack(parts, tables, units, ledgers, *put)
 
-        receipts += [*deduplicated, *tokenizer, *packed]
+        receipts += [*deduplicated, *tokenizer, *template, *packed]
         self.book.compact({receipt.step for receipt in (*receipts, *rounds)})
         published = publish(self.storage, recipe, self.recipe_file.text, parts, receipts)
         self.reporter.step("publish", 1, 1)
@@ -197,6 +200,7 @@ class Run:
         units: Mapping[str, str],
         ledgers: Mapping[str, Output],
         tokenizer: Output,
+        template: Output | None = None,
     ) -> list[Receipt]:
         members: dict[str, list[Part]] = defaultdict(list)
         for part in parts:
@@ -214,6 +218,7 @@ class Run:
                 tokenizer,
                 removals,
                 ledgers[f"clusters/{name}"],
+                template,
             )
             found.append(unit)
         return self.of_units("pack", run_pack, found)

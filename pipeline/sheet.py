@@ -105,6 +105,13 @@ def _size(tally: Tally, measure: str) -> str:
     return f"{tally.tokens:,} tokens" if measure == "tokens" else f"{tally.bytes:,} {measure}"
 
 
+_ROLES = ("system", "user", "assistant", "tool", "template")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(1, whole):.2f} %"
+
+
 def _packed_line(sheet: Mapping[str, Any]) -> str:
     tokens = sum(sheet["tokens"].values())
     cells = tokens + sheet["padding_tokens"]
@@ -119,6 +126,13 @@ def _packed_line(sheet: Mapping[str, Any]) -> str:
     if sheet.get("round_trip_documents"):
         parts.append(
             f"{sheet['round_trip_documents']:,} documents decoded, {sheet['round_trip_differing']:,} to another text"
+        )
+    if roles := sheet.get("roles"):
+        by_role = ", ".join(f"{name} {roles[f'{name}_tokens']:,}" for name in _ROLES)
+        answers, ends = roles["answer_tokens"], roles["answer_eos_tokens"]
+        parts.append(
+            f"tokens by role: {by_role}; {answers:,} are answers ({_share(answers, tokens)}), {ends:,} of them EOS "
+            f"({_share(ends, answers)})"
         )
     if sheet.get("encoded_by"):
         parts.append(f"encoded by {sheet['encoded_by']}")

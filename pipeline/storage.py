@@ -95,6 +95,10 @@ class Storage:
         """Full URL (or local path) of `path`."""
         return f"{self.root}/{path}"
 
+    def at(self, path: str) -> tuple["Storage", str]:
+        """The folder that a path lies in, and the path under it: of one folder, itself (see `loader.roots`)."""
+        return self, path
+
     def _key(self, path: str) -> str:
         return f"{self._fs_and_base[1]}/{path}"
 
@@ -247,11 +251,11 @@ class Draft:
         self._local = local
         self.file: BinaryIO = open(local, "w+b")  # noqa: SIM115 - closed by commit or discard
 
-    def commit(self, path: str, *, durable: bool = True) -> Stored:
+    def commit(self, path: str, *, durable: bool = True, replace: bool = True) -> Stored:
         """Hash what was written and put it, whole or not at all, at `path` under the storage's root.
 
         `{hash}` in `path` becomes the hash of the content. Without `durable`, a power failure may leave the file torn:
-        for what is checked whenever it is read.
+        for what is checked whenever it is read. Without `replace`, a file of that name and size stays as it is.
         """
         self.file.flush()
         self.file.seek(0)
@@ -260,7 +264,8 @@ class Draft:
             os.fsync(self.file.fileno())
         self.file.close()
         path = path.replace("{hash}", digest)
-        self._storage._place(self._local, path)
+        if replace or self._storage.sizes(path).get(path) != size:
+            self._storage._place(self._local, path)
         return Stored(path, size, digest)
 
     def discard(self) -> None:

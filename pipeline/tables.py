@@ -49,10 +49,10 @@ class TableWriter:
         """Finish the file where it lies; more than once is harmless."""
         self._writer.close()
 
-    def commit(self, name: str, path: str, detail: Mapping[str, Any] | None = None) -> Output:
-        """Finish the file and put it at `path`."""
+    def commit(self, name: str, path: str, detail: Mapping[str, Any] | None = None, *, replace: bool = True) -> Output:
+        """Finish the file and put it at `path`; see `Draft.commit`."""
         self.close()
-        stored = self._draft.commit(path)
+        stored = self._draft.commit(path, replace=replace)
         return Output(name, stored.path, stored.bytes, stored.hash, dict(detail or {}))
 
 
@@ -67,12 +67,14 @@ def new_table(storage: Storage, schema: pa.Schema) -> Iterator[TableWriter]:
             writer.close()
 
 
-def write_table(storage: Storage, name: str, path: str, table: pa.Table) -> Output:
-    """Write a whole table as row groups of 64Ki rows."""
+def write_table(
+    storage: Storage, name: str, path: str, table: pa.Table, *, group_rows: int = 1 << 16, replace: bool = True
+) -> Output:
+    """Write a whole table as row groups of so many rows; see `Draft.commit`."""
     with new_table(storage, table.schema) as writer:
-        for start in range(0, table.num_rows, 1 << 16):
-            writer.write_group(table.slice(start, 1 << 16))
-        return writer.commit(name, path)
+        for start in range(0, table.num_rows, group_rows):
+            writer.write_group(table.slice(start, group_rows))
+        return writer.commit(name, path, replace=replace)
 
 
 def read_table(storage: Storage, path: str, columns: list[str] | None = None) -> pa.Table:

@@ -9,48 +9,30 @@ may not be all of its document (it begins within that, or ends with the row), th
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
+from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.shards import SequenceFormat, places_in_rows
-from tokenmill.pipeline.erase import tombstones
-from tokenmill.pipeline.loader.opening import OpenedOrder, open_order
-from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.opened_units import OpenedUnits, open_units
+from tokenmill.pipeline.loader.groups import groups
+from tokenmill.pipeline.loader.opening import open_order
+from tokenmill.pipeline.loader.order import OrderedRows
+from tokenmill.pipeline.loader.published import find_mix
 from tokenmill.pipeline.packed import packed_pieces, read_batches, shards_in
 from tokenmill.pipeline.sheet import published_or_error
-from tokenmill.pipeline.steps.publish import Published, read_version, versions
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import GroupReader, open_groups, read_table
 from tokenmill.pipeline.traced import TracedPiece, TracedRow
+from tokenmill.pipeline.traced_runs import Opened, TracedRun, open_traced, published_with
 
 _PLACE = ["raw_file", "raw_offset", "url", "repository", "path"]
 Identity = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A run opened to trace rows of.
-
-    Attributes:
-        mixture: its order and shard table.
-        run: the newest version that was published with that mixture.
-        units: of that version.
-        removed: units of the newest version, which knows of all takedowns; None where there was none.
-        tokenizer: None where no text is wanted.
-    """
-
-    mixture: OpenedOrder
-    run: OpenedRun
-    units: OpenedUnits
-    removed: OpenedUnits | None
-    tokenizer: Tokenizer | None
 
 
 def open_trace(
@@ -62,11 +44,11 @@ def open_trace(
     split: str = "train",
     with_text: bool = False,
 ) -> Opened:
-    """Open the run in `folder`.
+    """Open a mixture.
 
     Args:
-        folder: its root, a folder or a URL.
-        mixture: path of one of its mixtures, under the root or with it; by default that of its newest version.
+        folder: the run's root, a folder or a URL; or what `tokenmill mix` wrote, its path or folder.
+        mixture: path of one of the run's mixtures, under its root or with it; by default its newest version's.
         total_rows: as `open_mixture` was given.
         window_bytes: as `open_mixture` was given.
         split: "train" or "validation".
@@ -76,35 +58,27 @@ def open_trace(
         ValueError: no version was published with that mixture, or all that were are erased; says which.
         FileNotFoundError: no such mixture.
     """
-    storage = Storage(folder)
-    newest = published_or_error(storage)
-    path = newest.value["mixture"] if mixture is None else mixture.removeprefix(f"{storage.root}/")
-    if path is None:
-        raise ValueError(f"{storage.url(newest.path)} has no mixture: nothing was kept for training")
-    published = _published_with(storage, newest, path)
-    order = open_order(storage.url(path), total_rows=total_rows, window_bytes=window_bytes, split=split)
-    run = open_run(storage, published)
-    units = open_units(storage, published, run.recipe_file.recipe)
-    removed = None
-    if newest.value.get("removals"):
-        removed = open_units(storage, newest, open_run(storage, newest).recipe_file.recipe)
+    ordered = partial(open_order, total_rows=total_rows, window_bytes=window_bytes, split=split)
+    own = None
+    if mixture is None and (folder.endswith(".json") or find_mix(folder) is not None):
+        order = ordered(folder)
+        first = order.stages[0]
+        if not first.mixture.runs:
+            found = published_with(first.storage, published_or_error(first.storage), first.mixture.path)
+            own = open_traced(first.storage, found.path)
+    else:
+        storage = Storage(folder)
+        newest = published_or_error(storage)
+        path = newest.value["mixture"] if mixture is None else mixture.removeprefix(f"{storage.root}/")
+        if path is None:
+            raise ValueError(f"{storage.url(newest.path)} has no mixture: nothing was kept for training")
+        own = open_traced(storage, published_with(storage, newest, path).path)
+        order = ordered(storage.url(path))
     tokenizer = None
     if with_text:
-        tokenizer = Tokenizer.from_buffer(storage.read(order.order.plan.mixture.tokenizer_path))
-    return Opened(order, run, units, removed, tokenizer)
-
-
-def _published_with(storage: Storage, newest: Published, mixture: str) -> Published:
-    """The newest version that names the mixture."""
-    for path in reversed(versions(storage)):
-        published = newest if path == newest.path else read_version(storage, path)
-        if published.value["mixture"] == mixture:
-            return published
-    erased = [str(stone["version"]) for stone in tombstones(storage)]
-    raise ValueError(
-        f"no published version of {storage.root!r} has mixture {mixture}, the newest has {newest.value['mixture']}"
-        + (f"; after takedowns these were erased: {', '.join(erased)}" if erased else "")
-    )
+        first = order.stages[0]
+        tokenizer = Tokenizer.from_buffer(first.storage.read(first.mixture.tokenizer_path))
+    return Opened(order, own, tokenizer)
 
 
 def trace(opened: Opened, rows: Sequence[int]) -> Iterator[TracedRow]:
@@ -114,58 +88,83 @@ def trace(opened: Opened, rows: Sequence[int]) -> Iterator[TracedRow]:
         ValueError: the plan has no such row; says how many it has.
         CorruptShardError: a record batch is not what the shard table says.
     """
-    order, shards = opened.mixture.order, opened.mixture.shards
-    total = order.plan.total_rows
+    order, plan = opened.mixture.order, opened.mixture.order.plan
     for k in rows:
-        if not 0 <= k < total:
+        if not 0 <= k < plan.total_rows:
             raise ValueError(
-                f"the plan has rows 0 … {total - 1}, none numbered {k}: trace with the --total-rows and --window-bytes "
-                "that the mixture was trained with, if they were given"
+                f"the plan has rows 0 … {plan.total_rows - 1}, none numbered {k}: trace with the --total-rows and "
+                "--window-bytes that the mixture was trained with, if they were given"
             )
-    found = order.order(rows)
-    places = order.places(found)
-    first_batch = np.concatenate([[0], np.cumsum(pc.list_value_length(shards.column("batch_rows")).to_numpy())])
+    found, stages = order.order(rows), plan.stage_of(rows)
+    batches, inside = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    for stage, members in groups(stages):
+        some = OrderedRows(found.component[members], found.epoch[members], found.row[members])
+        batches[members], inside[members] = order.places(some, stage)
+    shards = [opened.mixture.stages[stage.index].shards for stage in plan.stages]
+    firsts = [np.concatenate([[0], np.cumsum(pc.list_value_length(one["batch_rows"]).to_numpy())]) for one in shards]
     for i, k in enumerate(rows):
-        index = int(np.searchsorted(first_batch, places.batch[i], side="right")) - 1
-        component, unit, path = (shards.column(name)[index].as_py() for name in ("component", "unit", "path"))
-        record_batch, batch_row = int(places.batch[i] - first_batch[index]), int(places.row[i])
+        stage = int(stages[i])
+        index = int(np.searchsorted(firsts[stage], batches[i], side="right")) - 1
+        component, unit, path = (shards[stage].column(name)[index].as_py() for name in ("component", "unit", "path"))
+        run, place = opened.run_of(stage, path)
+        source, _, stratum = component.partition("/")
+        at = _Place(
+            source=source if place is None else place.sources[source],
+            stratum=stratum,
+            unit=unit,
+            shard=path if place is None else path.partition("/")[2],
+            record_batch=int(batches[i] - firsts[stage][index]),
+            row=int(inside[i]),
+        )
+        mixture = plan.stages[stage].mixture
         yield TracedRow(
             k=int(k),
             component=component,
             epoch=int(found.epoch[i]),
             stored_row=int(found.row[i]),
+            run="" if place is None else run.run.storage.url(place.manifest),
             unit=unit,
-            shard=path,
-            record_batch=record_batch,
-            batch_row=batch_row,
-            length=order.plan.mixture.sequence_length,
-            pieces=tuple(_pieces(opened, component, unit, path, (record_batch, batch_row))),
+            shard=at.shard,
+            record_batch=at.record_batch,
+            batch_row=at.row,
+            length=mixture.sequence_length,
+            pieces=tuple(_pieces(run, at, mixture, opened.tokenizer)),
         )
 
 
-def _pieces(opened: Opened, component: str, unit: str, path: str, place: tuple[int, int]) -> Iterator[TracedPiece]:
-    """What is in a row; `place` is its record batch, and its row there."""
-    storage, mixture = opened.run.storage, opened.mixture.order.plan.mixture
-    source, _, stratum = component.partition("/")
-    shards = shards_in(opened.units.packed[unit], stratum)
-    (batch,) = read_batches(storage, next(shard for shard in shards if shard.path == path), [place[0]])
-    row, parts = batch.slice(place[1], 1).to_pylist()[0], SequenceFormat.of(batch.schema).parts
+class _Place(NamedTuple):
+    """Where a row lies in its run."""
+
+    source: str
+    stratum: str
+    unit: str
+    shard: str
+    record_batch: int
+    row: int
+
+
+def _pieces(run: TracedRun, at: _Place, mixture: Mixture, tokenizer: Tokenizer | None) -> Iterator[TracedPiece]:
+    """What is in a row."""
+    storage = run.run.storage
+    shards = shards_in(run.units.packed[at.unit], at.stratum)
+    (batch,) = read_batches(storage, next(shard for shard in shards if shard.path == at.shard), [at.record_batch])
+    row, parts = batch.slice(at.row, 1).to_pylist()[0], SequenceFormat.of(batch.schema).parts
     sizes, starts = row["document_lengths"], row["document_starts"]
     names = list(zip((parts[index] for index in row["document_parts"]), row["document_rows"], strict=True))
-    ats = places_in_rows(np.array(sizes, np.int32), np.array([0, len(sizes)]), mixture.sequence_align).tolist()
-    pieces = list(zip(names, ats, starts, sizes, strict=True))
-    cut = {name for name, at, start, tokens in pieces if start or at + tokens == mixture.sequence_length}
+    begins = places_in_rows(np.array(sizes, np.int32), np.array([0, len(sizes)]), mixture.sequence_align).tolist()
+    pieces = list(zip(names, begins, starts, sizes, strict=True))
+    cut = {name for name, begin, start, tokens in pieces if start or begin + tokens == mixture.sequence_length}
     whole = dict(zip(names, sizes, strict=True)) | _document_tokens(storage, shards, cut)
-    known = _known(opened, source, unit, names)
-    for name, at, start, tokens in pieces:
+    known = _known(run, at.source, at.unit, names)
+    for name, begin, start, tokens in pieces:
         yield TracedPiece(
             document=f"{name[0]}:{name[1]}",
-            source=source,
-            at=at,
+            source=at.source,
+            at=begin,
             start=start,
             tokens=tokens,
             document_tokens=whole[name],
-            text=_decoded(opened.tokenizer, row["tokens"][at : at + tokens]),
+            text=_decoded(tokenizer, row["tokens"][begin : begin + tokens]),
             **known[name],
         )
 
@@ -185,16 +184,16 @@ def _document_tokens(storage: Storage, shards: Sequence[Output], names: set[Iden
     return found
 
 
-def _known(opened: Opened, source: str, unit: str, names: Sequence[Identity]) -> dict[Identity, dict[str, Any]]:
+def _known(run: TracedRun, source: str, unit: str, names: Sequence[Identity]) -> dict[Identity, dict[str, Any]]:
     """What the run's tables say of each document."""
-    storage, removed = opened.run.storage, opened.removed
-    clusters = _rows_of(storage, opened.units.clusters.get(unit), names)
+    storage, removed = run.run.storage, run.removed
+    clusters = _rows_of(storage, run.units.clusters.get(unit), names)
     found: dict[Identity, dict[str, Any]] = {}
     for part in dict.fromkeys(part for part, _ in names):
         table = None if removed is None else removed.takedown.get(removed.unit_of.get(part, ""))
         takedowns = _rows_of(storage, table, names)
         rows = sorted({row for of, row in names if of == part})
-        for row, recorded in _recorded(storage, opened.run.parts[source][part].tables, rows):
+        for row, recorded in _recorded(storage, run.run.parts[source][part].tables, rows):
             name = (part, row)
             found[name] = {**recorded, "cluster": clusters.get(name), "takedown": takedowns.get(name)}
     return found

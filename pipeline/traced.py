@@ -55,6 +55,7 @@ class TracedRow:
         component: "source/stratum".
         epoch: how often the component's rows had all been visited before.
         stored_row: row of the component in stored order.
+        run: manifest of the version it is of, where the mixture is of several runs; else "".
         unit: that it was packed from.
         shard: path under the run's root.
         record_batch: in that shard.
@@ -67,6 +68,7 @@ class TracedRow:
     component: str
     epoch: int
     stored_row: int
+    run: str
     unit: str
     shard: str
     record_batch: int
@@ -91,6 +93,7 @@ def told(row: TracedRow) -> str:
         f"row {row.k:,}: component {row.component}, epoch {row.epoch}, its stored row {row.stored_row:,}",
         f"  record batch {row.record_batch}, row {row.batch_row} in it, of {row.shard} (unit {row.unit})",
     ]
+    lines += [f"  run {row.run}"] if row.run else []
     for piece in row.pieces:
         lines += ["", *_piece_told(piece)]
     filled = sum(piece.tokens for piece in row.pieces)

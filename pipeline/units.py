@@ -21,6 +21,7 @@ class Unit:
         tokenizer: the run's tokenizer.
         removals: the run's removal list, a path a request; empty when nothing was ever taken down.
         clusters: the unit's clusters; None in a run from before they were written.
+        template: the run's chat template; None where documents are no conversations.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Unit:
     tokenizer: Output
     removals: tuple[str, ...] = ()
     clusters: Output | None = None
+    template: Output | None = None
 
 
 def assign_units(parts: Sequence[Part], kept_bytes: Mapping[str, int], unit_bytes: int) -> dict[str, str]:

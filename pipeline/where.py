@@ -27,7 +27,8 @@ def rows_of(opened: OpenedOrder | None, fate: Fate) -> list[int | None]:
     component = f"{fate.source}/{fate.stratum}"
     if opened is None or isinstance(opened.order, StoredOrder):
         return [None] * len(fate.pieces)
-    mine = opened.shards.filter(pc.equal(opened.shards.column("component"), component))
+    shards = opened.stages[0].shards
+    mine = shards.filter(pc.equal(shards.column("component"), component))
     starts = np.concatenate([[0], np.cumsum(mine.column("rows").to_numpy())]).tolist()
     first = dict(zip(mine.column("path").to_pylist(), starts, strict=False))
     rows: dict[tuple[str, int], int | None] = {}

@@ -77,7 +77,8 @@ def make_trainer(run: str, arguments: TrainingArguments, checkpoint: str | None)
     """
     loader = open_mixture(
         run,
-        batch_size=arguments.per_device_train_batch_size * arguments.world_size,
+        batch_size=arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
+        micro_batch_size=arguments.train_batch_size,
         dp_rank=arguments.process_index,
         dp_size=arguments.world_size,
     )

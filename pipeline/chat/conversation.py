@@ -1,17 +1,20 @@
-"""A conversation, as every later step sees it, whatever shape it was kept in."""
+"""A conversation as everything here sees it, whatever shape it was found in."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Turn(NamedTuple):
     """One message.
 
     Attributes:
-        role: "system", "user", "assistant" or "tool".
-        content: its text; reasoning stands at its head, in <think> … </think>.
-        branch: "chosen" or "rejected" of a preference pair, None of what both share and of any other conversation.
-        fields: the message's other fields (tool_calls, name, tool_call_id); None where it has none.
+        role: one of ROLES.
+        content: its text; reasoning stands in front of an answer, within <think> and </think>.
+        branch: "chosen" or "rejected" of a preference pair; None of what both share and of any other conversation.
+        fields: the message's other fields, as JSON has them: tool_calls, name, tool_call_id.
     """
 
     role: str
@@ -21,14 +24,14 @@ class Turn(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """A conversation.
+    """Turns in order.
 
     Attributes:
-        turns: in order; of a preference pair what both share, then the chosen, then the rejected turns.
-        tools: schemas of the tools that may be called; None where there are none.
+        turns: at least one; of a preference pair what both share, then the chosen, then the rejected turns.
+        tools: JSON schemas of the tools offered; None where there are none.
         kind: "conversation", "preference" or "verifiable" (a prompt whose answer can be checked).
-        answer: of a verifiable prompt.
-        checker: how its answer is checked ("exact", "number", "math", "code", …), as the data says.
+        answer: of a verifiable prompt: what can be checked.
+        checker: how, such as "exact", "number", "math" or "code".
     """
 
     turns: tuple[Turn, ...]
@@ -39,5 +42,6 @@ class Conversation(NamedTuple):
 
 
 def message_of(turn: Turn) -> dict[str, Any]:
-    """What a Jinja template sees of a turn."""
-    return {"role": turn.role, "content": turn.content, **(turn.fields or {})}
+    """What a chat template sees of a turn: "role", "content" and its fields, but for those that are None."""
+    fields = {} if turn.fields is None else {name: value for name, value in turn.fields.items() if value is not None}
+    return {"role": turn.role, "content": turn.content} | fields | {"role": turn.role, "content": turn.content}

@@ -1,13 +1,13 @@
-"""Rows of a batch, out of the record batches that hold them. One kernel call a record batch: a batch meets dozens."""
+"""Rows of a batch, out of the record batches that hold them: one call of a kernel for all of these."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.kernels import kernel
+from tokenmill.kernels import helper, kernel
+from tokenmill.pipeline.loader.memory import array_at
 from tokenmill.pipeline.loader.order import Places
 from tokenmill.pipeline.loader.stored_rows import Pieces, StoredRows
 
@@ -21,13 +21,13 @@ class Sought(NamedTuple):
 
     Attributes:
         batches: their numbers in the shard table, ascending.
-        borders: first entry of each in the arrays below, and their end.
+        borders: int64 [batches + 1], first entry of each in the arrays below, and their end.
         members: int64 [B], rows of the batch.
         rows: int64 [B], where each lies in its record batch.
     """
 
     batches: list[int]
-    borders: list[int]
+    borders: I64
     members: I64
     rows: I64
 
@@ -36,7 +36,7 @@ class Sought(NamedTuple):
         """Of rows that lie at these places."""
         members = np.argsort(places.batch, kind="stable")
         numbers, firsts = np.unique(places.batch[members], return_index=True)
-        return cls(numbers.tolist(), [*firsts.tolist(), members.size], members, places.row[members])
+        return cls(numbers.tolist(), np.append(firsts, members.size), members, places.row[members])
 
 
 class Rows(NamedTuple):
@@ -62,75 +62,115 @@ def gather(sought: Sought, found: Sequence[StoredRows], length: int, *, pieces: 
     clean = np.empty((size, length), np.int64)
     valid = np.empty(size, np.int32)
     marked = np.zeros((size, length), np.bool_) if answers else None
-    for stored, (first, end) in zip(found, pairwise(sought.borders), strict=True):
-        part = (sought.rows, sought.members, first, end)
-        _copy_rows(stored.tokens, stored.valid, *part, clean, valid)
+    if size:
+        part = (sought.rows, sought.members, sought.borders)
+        _copy_rows(np.array([one.rows_at for one in found]), found[0].tokens[:0], *part, clean, valid)
         if marked is not None:
-            _mark_answers(*stored.answer_runs, *stored.spans, *part, marked)
+            runs = np.array([one.answer_runs_at for one in found])
+            _mark_answers(runs, np.array([one.spans_at for one in found]), *part, marked)
     return Rows(clean, valid, _pieces(sought, found) if pieces else None, marked)
 
 
 def _pieces(sought: Sought, found: Sequence[StoredRows]) -> Pieces:
     """Where the rows' documents stand, row after row."""
+    spans = np.array([one.spans_at for one in found], np.int64).reshape(-1, 3)
+    part = (sought.rows, sought.members, sought.borders)
     ends = np.zeros(sought.members.size + 1, np.int64)
-    parts = [(sought.rows, sought.members, *border) for border in pairwise(sought.borders)]
-    for stored, part in zip(found, parts, strict=True):
-        _count_pieces(stored.spans.offsets, *part, ends[1:])
+    _count_pieces(spans, *part, ends[1:])
     np.cumsum(ends, out=ends)
     pieces = Pieces(*(np.empty(ends[-1], np.int64) for _ in Pieces._fields))
-    for stored, part in zip(found, parts, strict=True):
-        _copy_pieces(*stored.spans, *part, ends, *pieces)
+    _copy_pieces(spans, *part, ends, *pieces)
     return pieces
 
 
-@kernel
-def _copy_rows(tokens, stored_valid, rows, members, first, end, clean, valid):  # type: ignore[no-untyped-def]
-    for i in range(first, end):
-        row, member = rows[i], members[i]
-        valid[member] = stored_valid[row]
-        for place in range(tokens.shape[1]):
-            clean[member, place] = tokens[row, place]
+# Below, `at` has where the arrays of each record batch lie, and `borders` which entries of `rows`, its rows that are
+# sought, and `members`, the rows of the batch that they become, are its.
 
 
 @kernel
-def _count_pieces(offsets, rows, members, first, end, counts):  # type: ignore[no-untyped-def]
-    for i in range(first, end):
-        counts[members[i]] = offsets[rows[i] + 1] - offsets[rows[i]]
+def _copy_rows(at, like, rows, members, borders, clean, valid):  # type: ignore[no-untyped-def]
+    length = clean.shape[1]
+    for batch in range(at.shape[0]):
+        first, end = borders[batch], borders[batch + 1]
+        rows_there = _greatest(rows, first, end) + 1
+        tokens = array_at(at[batch, 0], rows_there * length, like)
+        stored_valid = array_at(at[batch, 1], rows_there, valid)
+        for i in range(first, end):
+            row, member = rows[i], members[i]
+            valid[member] = stored_valid[row]
+            stored, out = tokens[row * length : (row + 1) * length], clean[member]
+            for place in range(length):
+                out[place] = stored[place]
 
 
 @kernel
-def _copy_pieces(  # type: ignore[no-untyped-def]
-    offsets, starts, ends, rows, members, first, end, before, found_row, found_start, found_end
-):
-    for i in range(first, end):
-        at = before[members[i]]
-        for piece in range(offsets[rows[i]], offsets[rows[i] + 1]):
-            found_row[at] = members[i]
-            found_start[at] = starts[piece]
-            found_end[at] = ends[piece]
-            at += 1
+def _count_pieces(at, rows, members, borders, counts):  # type: ignore[no-untyped-def]
+    for batch in range(at.shape[0]):
+        first, end = borders[batch], borders[batch + 1]
+        offsets = array_at(at[batch, 0], _greatest(rows, first, end) + 2, counts)
+        for i in range(first, end):
+            counts[members[i]] = offsets[rows[i] + 1] - offsets[rows[i]]
 
 
 @kernel
-def _mark_answers(  # type: ignore[no-untyped-def]
-    run_offsets, runs, offsets, starts, ends, rows, members, first, end, marked
-):
+def _copy_pieces(at, rows, members, borders, before, found_row, found_start, found_end):  # type: ignore[no-untyped-def]
+    for batch in range(at.shape[0]):
+        first, end = borders[batch], borders[batch + 1]
+        offsets = array_at(at[batch, 0], _greatest(rows, first, end) + 2, before)
+        starts = array_at(at[batch, 1], offsets[-1], before)
+        ends = array_at(at[batch, 2], offsets[-1], before)
+        for i in range(first, end):
+            place = before[members[i]]
+            for piece in range(offsets[rows[i]], offsets[rows[i] + 1]):
+                found_row[place] = members[i]
+                found_start[place] = starts[piece]
+                found_end[place] = ends[piece]
+                place += 1
+
+
+@kernel
+def _mark_answers(runs_at, spans_at, rows, members, borders, marked):  # type: ignore[no-untyped-def]
+    for batch in range(runs_at.shape[0]):
+        first, end = borders[batch], borders[batch + 1]
+        size = _greatest(rows, first, end) + 2
+        run_offsets, offsets = array_at(runs_at[batch, 0], size, rows), array_at(spans_at[batch, 0], size, rows)
+        runs = array_at(runs_at[batch, 1], run_offsets[-1], _INT32)
+        starts = array_at(spans_at[batch, 1], offsets[-1], rows)
+        ends = array_at(spans_at[batch, 2], offsets[-1], rows)
+        for i in range(first, end):
+            row = rows[i]
+            row_runs = runs[run_offsets[row] : run_offsets[row + 1]]
+            piece, last = offsets[row], offsets[row + 1]
+            _mark_row(row_runs, starts[piece:last], ends[piece:last], marked[members[i]])
+
+
+@helper
+def _greatest(values, first, end):  # type: ignore[no-untyped-def]
+    found = values[first]
+    for i in range(first + 1, end):
+        found = max(found, values[i])
+    return found
+
+
+@helper
+def _mark_row(runs, starts, ends, marked):  # type: ignore[no-untyped-def]
     """Runs alternate, fixed tokens first, over a row's tokens from piece to piece."""
-    for i in range(first, end):
-        row, member = rows[i], members[i]
-        run, is_answer = run_offsets[row], False
-        left = np.int64(runs[run]) if run < run_offsets[row + 1] else np.int64(0)
-        for piece in range(offsets[row], offsets[row + 1]):
-            place = starts[piece]
-            while place < ends[piece]:
-                while left == 0 and run + 1 < run_offsets[row + 1]:
-                    run, is_answer = run + 1, not is_answer
-                    left = np.int64(runs[run])
-                if left == 0:
-                    break
-                step = min(left, ends[piece] - place)
-                if is_answer:
-                    for answer in range(place, place + step):
-                        marked[member, answer] = True
-                place += step
-                left -= step
+    run, is_answer = 0, False
+    left = np.int64(runs[0]) if len(runs) else np.int64(0)
+    for piece in range(len(starts)):
+        place = starts[piece]
+        while place < ends[piece]:
+            while left == 0 and run + 1 < len(runs):
+                run, is_answer = run + 1, not is_answer
+                left = np.int64(runs[run])
+            if left == 0:
+                break
+            step = min(left, ends[piece] - place)
+            if is_answer:
+                for answer in range(place, place + step):
+                    marked[answer] = True
+            place += step
+            left -= step
+
+
+_INT32 = np.zeros(0, np.int32)

@@ -28,6 +28,7 @@ from tokenmill.pipeline.loader.gather import Sought, gather
 from tokenmill.pipeline.loader.order import Order, OrderedRows
 from tokenmill.pipeline.loader.padding import padded
 from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.share import Share, Stand
 from tokenmill.pipeline.loader.stages import check_row
 from tokenmill.pipeline.loader.stored_order import StoredOrder
 from tokenmill.pipeline.loader.stored_rows import StoredRows
@@ -39,19 +40,15 @@ DEFAULT_PREFETCH = 2
 _ROWS_PER_LOOKUP = 8192
 
 
-class _Stand(NamedTuple):
-    """Where a loader stands: the next row, and the record batches, by name, whose rows have been padding."""
-
-    next_row: int
-    skipped: tuple[tuple[str, int], ...]
-
-
 class _Wanted(NamedTuple):
-    """A rank's rows of one global batch, which is of one stage, and the reads of what holds them; -1: of padding."""
+    """A rank's rows of one micro-batch, which is of one stage, and the reads of what holds them; -1: of padding.
+
+    `first_row` is the global batch's, of whose micro-batches this rank had `given` before.
+    """
 
     stage: int
     first_row: int
-    next_row: int
+    given: int
     k: I64
     rows: OrderedRows
     sought: Sought
@@ -62,7 +59,7 @@ class _Running(NamedTuple):
     """The threads of an iteration, and the process they are threads of."""
 
     planner: Ahead[_Wanted]
-    batches: Ahead[tuple[Batch, _Stand]]
+    batches: Ahead[tuple[Batch, Stand]]
     process: int
 
 
@@ -87,9 +84,7 @@ class Loader:
         objective: Objective,
         noise_key: NoiseKey,
         *,
-        batch_size: int,
-        dp_rank: int,
-        dp_size: int,
+        share: Share,
         reopen: "Callable[[], Loader]",
         prefetch_batches: int = DEFAULT_PREFETCH,
     ) -> None:
@@ -98,21 +93,20 @@ class Loader:
         self.objective = objective
         self._noise_key = noise_key
         self._readers = readers  # one a stage
-        self._batch_size = batch_size
-        self._dp_rank = dp_rank
-        self._dp_size = dp_size
+        self._share = share
         self._reopen = reopen
         self._prefetch_batches = prefetch_batches
         self._every = 1
-        self._stand = _Stand(0, ())
+        self._stand = Stand(0, 0, ())
         self._running: _Running | None = None
 
     @property
     def num_batches(self) -> int:
-        """Global batches left from where the loader stands; of a worker, those that are its own."""
+        """Batches left from where the loader stands; of a worker, those that are its own."""
         left = max(0, self.plan.total_rows - self._stand.next_row)
-        whole = -(-left // self._batch_size) if self.plan.stored else left // self._batch_size
-        return -(-whole // self._every)
+        size = self._share.batch_size
+        whole = -(-left // size) if self.plan.stored else left // size
+        return -(-max(0, whole * self._share.micro_batches - self._stand.given) // self._every)
 
     def __iter__(self) -> Iterator[Batch]:
         try:
@@ -151,15 +145,16 @@ class Loader:
         worker's own state is of its next batch.
         """
         self.close()
-        self._stand = self._stand._replace(next_row=self._stand.next_row + worker * self._batch_size)
+        self._stand = self._share.behind(self._stand, worker)
         self._every = workers
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready state: resumes with any `dp_size`, and with any `batch_size` from the same row on.
 
-        Where ranks skipped corrupt record batches, `merge_states` makes one of theirs.
+        One between two micro-batches of a global batch resumes with the same sizes alone. Where ranks skipped corrupt
+        record batches, `merge_states` makes one of theirs.
         """
-        return self._state(self._stand._replace(next_row=min(self._stand.next_row, self.plan.total_rows)))
+        return self._state(self._stand)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`. ValueError, with both values, if it is of another plan, objective or noise seed.
@@ -167,7 +162,7 @@ class Loader:
         A plan takes the states of those that it continues (see `compile_stages`), up to the row where it leaves them.
         Rows of the record batches that the state skipped stay padding, whatever the shards hold by now.
         """
-        own = self._state(_Stand(0, ()))
+        own = self._state(Stand(0, 0, ()))
         shared = self.plan.rows_shared_with(str(state.get("plan")))
         if shared is not None:
             own["plan"] = state["plan"]
@@ -180,12 +175,13 @@ class Loader:
         row = state.get("next_row")
         if not isinstance(row, int) or not 0 <= row <= self.plan.total_rows:
             raise ValueError(f"the state's next_row is {row!r}: the plan has rows 0 … {self.plan.total_rows - 1}")
-        check_row(self.plan, row, shared, self._batch_size)
+        check_row(self.plan, row, shared, self._share.batch_size)
+        given = self._share.given_of(state)
         skipped = self._skipped_of(state)
         self.close()
         for reader in self._readers:
             reader.skip([batch for name in skipped if (batch := reader.number(*name)) is not None])
-        self._stand = _Stand(row, skipped)
+        self._stand = Stand(row, given, skipped)
 
     def _skipped_of(self, state: dict[str, Any]) -> tuple[tuple[str, int], ...]:
         """A state's skipped record batches, each of which some stage's shards have."""
@@ -200,11 +196,12 @@ class Loader:
                 )
         return tuple(sorted({(path, batch) for path, batch in listed}))
 
-    def _state(self, stand: _Stand) -> dict[str, Any]:
+    def _state(self, stand: Stand) -> dict[str, Any]:
         return {
             "format": STATE_FORMAT,
             "plan": self.plan.hash,
-            "next_row": stand.next_row,
+            "next_row": min(stand.next_row, self.plan.total_rows),
+            **self._share.state(stand),
             "noise_seed": self._noise_key.seed,
             "objective": self.objective.hash(self._noise_key.mask_token_id),
             "skipped_batches": [list(name) for name in stand.skipped],
@@ -213,20 +210,21 @@ class Loader:
     def _threads(self) -> _Running:
         """The threads at work; started where there are none, and in a forked process."""
         if self._running is None or self._running.process != os.getpid():
-            planner = Ahead(self._plan_from(self._stand.next_row), self._prefetch_batches, "tokenmill-planner")
+            planner = Ahead(self._plan_from(self._stand), self._prefetch_batches, "tokenmill-planner")
             batches = Ahead(self._make(planner, self._stand.skipped), 1, "tokenmill-batches")
             self._running = _Running(planner, batches, os.getpid())
         return self._running
 
-    def _plan_from(self, first_row: int) -> Iterator[_Wanted]:
-        """This rank's rows of each global batch from `first_row` on, their reads under way.
+    def _plan_from(self, stand: Stand) -> Iterator[_Wanted]:
+        """This rank's rows of each micro-batch from here on, their reads under way.
 
-        The last one that is not whole is dropped, or filled up with padding where rows come in stored order.
+        The last global batch, if not whole, is dropped, or filled up with padding where rows come in stored order.
         """
         base, stretch = 0, self.order.order(())
-        lookup = self._batch_size  # the first batch waits for no other
-        total, size = self.plan.total_rows, self._batch_size
-        for first in count(first_row, size * self._every):
+        total, size = self.plan.total_rows, self._share.batch_size
+        lookup = size  # the first batch waits for no other
+        for turn in count(0, self._every):
+            first, given, _ = self._share.behind(stand, turn)
             end = first + size
             if first >= total or (end > total and not self.plan.stored):
                 return
@@ -234,7 +232,7 @@ class Loader:
                 base = first
                 stretch = self.order.order(np.arange(first, min(first + lookup, total)))
                 lookup = max(_ROWS_PER_LOOKUP, size)
-            k = np.arange(first + self._dp_rank, end, self._dp_size, dtype=np.int64)
+            k = self._share.rows(first, given)
             at = k - base
             k[k >= total] = -1
             if end > total:
@@ -244,9 +242,9 @@ class Loader:
             stage = int(self.plan.stage_of(first))
             sought = Sought.of(self.order.places(rows, stage))
             asked = self._readers[stage].ask(sought.batches)
-            yield _Wanted(stage, first, min(end, total), k, rows, sought, asked)
+            yield _Wanted(stage, first, given, k, rows, sought, asked)
 
-    def _make(self, several: Iterator[_Wanted], skipped: tuple[tuple[str, int], ...]) -> Iterator[tuple[Batch, _Stand]]:
+    def _make(self, several: Iterator[_Wanted], skipped: tuple[tuple[str, int], ...]) -> Iterator[tuple[Batch, Stand]]:
         """Each batch, and where the loader stands behind it: at its own next one, where it takes turns."""
         for wanted in several:
             reader = self._readers[wanted.stage]
@@ -254,10 +252,10 @@ class Loader:
             lost = [batch for batch, stored in zip(wanted.sought.batches, found, strict=True) if stored.is_skipped]
             if lost:
                 skipped = tuple(sorted({*skipped, *map(reader.name, lost)}))
-            batch = self._batch(wanted, found, _Stand(wanted.next_row, skipped))
-            yield batch, _Stand(wanted.next_row + (self._every - 1) * self._batch_size, skipped)
+            here = Stand(wanted.first_row, wanted.given, skipped)
+            yield self._batch(wanted, found, self._share.behind(here, 1)), self._share.behind(here, self._every)
 
-    def _batch(self, wanted: _Wanted, found: list[StoredRows], stand: _Stand) -> Batch:
+    def _batch(self, wanted: _Wanted, found: list[StoredRows], stand: Stand) -> Batch:
         """Gather the rows and make them noisy."""
         mixture = self.plan.stages[wanted.stage].mixture
         aligned = mixture.sequence_align > 1
@@ -274,7 +272,7 @@ class Loader:
             rows=wanted.k,
             epoch=wanted.rows.epoch,
             identities=partial(self.order.identities, wanted.rows, wanted.stage),
-            batch_rows=(wanted.first_row, wanted.first_row + self._batch_size),
+            batch_rows=(wanted.first_row, wanted.first_row + self._share.batch_size),
         )
         gathered = padded(gathered, self._noise_key.filler)
         batch_type = KeyedBatch if self._noise_key.on_device else self.objective.batch_type

@@ -4,8 +4,6 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
-import pyarrow as pa
-
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.plan import Plan, validation_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
@@ -19,12 +17,12 @@ from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.llada_sft import LladaSft
 from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
-from tokenmill.pipeline.loader.published import check_tokenizer, open_stages
+from tokenmill.pipeline.loader.published import check_tokenizer, listed_stages, open_stages
 from tokenmill.pipeline.loader.reader import Reader
+from tokenmill.pipeline.loader.share import Share
 from tokenmill.pipeline.loader.stages import Opened, Stage, check_batch_size, plan_of
 from tokenmill.pipeline.loader.stock import packed_rows
 from tokenmill.pipeline.loader.stored_order import StoredOrder
-from tokenmill.pipeline.storage import Storage
 
 #: Objectives by name, with their papers' parameters.
 OBJECTIVES: dict[str, Objective] = {
@@ -43,6 +41,7 @@ def open_mixture(
     path_or_url: str | Sequence[Stage],
     *,
     batch_size: int,
+    micro_batch_size: int | None = None,
     objective: ObjectiveName | Objective = "llada",
     seed: int | None = None,
     dp_rank: int = 0,
@@ -68,15 +67,20 @@ def open_mixture(
 
     Args:
         path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest;
-            or stages, each of which begins on a global batch.
+            what `tokenmill mix` made, by the path that it printed, or its folder if that holds one; or stages, each of
+            which begins on a global batch.
         batch_size: rows of a global batch, all ranks together.
+        micro_batch_size: rows of a rank that one batch handed out has, `batch_size / dp_size / micro_batch_size` of
+            them a step; by default all its rows of a global batch. Which row is whose stays what it was. The last
+            one's state is of the next step.
         objective: a name, or `Llada(…)`, `Block(…)` and so on, with parameters of your own.
         seed: 64-bit seed of the noise; by default the first mixture's, which the order always uses.
         dp_rank: this rank, among those that take different rows; it takes rows r, r+R, … of each global batch.
         dp_size: how many those are (R).
         mask_token_id: by default the tokenizer's mask token.
         masks: who draws them; with "device" a batch has all that `torch_masks` needs to draw the same ones there.
-        total_rows: length of the plan; by default as long as every component's `max_epochs` allows. Not with stages.
+        total_rows: length of the plan; by default as long as every component's `max_epochs` allows, or what the mix
+            says. Not with stages.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
         split: "validation" for the rows that were held out before packing: once, in stored order, with the same noise
             every time; the last global batch is filled with rows of padding, numbered -1.
@@ -96,13 +100,14 @@ def open_mixture(
         FileNotFoundError: no such mixture.
     """
     reopen = partial(open_mixture, **locals())
-    _check_ranks(batch_size, dp_rank, dp_size)
+    share = Share.of(batch_size, micro_batch_size, dp_rank, dp_size)
     if on_corrupt not in ("raise", "skip_and_report"):
         raise ValueError(f"on_corrupt is {on_corrupt!r}: give 'raise' or 'skip_and_report'")
     if prefetch_batches < 1:
         raise ValueError(f"prefetch_batches is {prefetch_batches}: give at least 1")
     params = _objective(objective)
-    stages = [Stage(path_or_url, total_rows)] if isinstance(path_or_url, str) else list(path_or_url)
+    asked = [Stage(path_or_url, total_rows)] if isinstance(path_or_url, str) else path_or_url
+    stages = listed_stages(asked, split)
     _check_split(stages, split, total_rows, window_bytes)
     opened = open_stages(stages, tables_dir)
     for one in opened:
@@ -127,23 +132,10 @@ def open_mixture(
         readers,
         params,
         noise_key,
-        batch_size=batch_size,
-        dp_rank=dp_rank,
-        dp_size=dp_size,
+        share=share,
         reopen=reopen,
         prefetch_batches=prefetch_batches,
     )
-
-
-def _check_ranks(batch_size: int, dp_rank: int, dp_size: int) -> None:
-    if dp_size < 1 or not 0 <= dp_rank < dp_size:
-        raise ValueError(f"dp_rank {dp_rank} of dp_size {dp_size}: give a rank from 0 to dp_size - 1")
-    if batch_size < 1 or batch_size % dp_size:
-        near = max(1, batch_size // dp_size) * dp_size
-        raise ValueError(
-            f"batch_size {batch_size} (all ranks together) does not divide among {dp_size} ranks: give {near} or "
-            f"{near + dp_size}"
-        )
 
 
 def _check_split(stages: Sequence[Stage], split: str, total_rows: int | None, window_bytes: int | None) -> None:
@@ -199,7 +191,7 @@ def _readers(plan: Plan, opened: Sequence[Opened], **settings: Any) -> list[Read
             window_bytes = [other.window_bytes for other in plan.stages if keys[other.index] == key]
             quarters = 5 if len(window_bytes) == 1 else 9
             readers[key] = Reader(
-                one.storage,
+                one.roots,
                 one.shards,
                 length=one.mixture.sequence_length,
                 vocab_size=one.mixture.vocab_size,
@@ -216,13 +208,11 @@ class OpenedOrder(NamedTuple):
     """A mixture's order without anything to read its rows.
 
     Attributes:
-        storage: the run's root.
-        shards: the mixture's shard table.
-        order: of its plan.
+        stages: mixtures and shard tables, by the `index` of a plan's stage.
+        order: of their plan.
     """
 
-    storage: Storage
-    shards: pa.Table
+    stages: Sequence[Opened]
     order: Order | StoredOrder
 
 
@@ -230,10 +220,9 @@ def open_order(
     path_or_url: str, *, total_rows: int | None = None, window_bytes: int | None = None, split: str = "train"
 ) -> OpenedOrder:
     """The order in which `open_mixture` with these arguments takes rows."""
-    stages = [Stage(path_or_url, total_rows)]
+    stages = listed_stages([Stage(path_or_url, total_rows)], split)
     opened = open_stages(stages, None)
-    order = _order(stages, opened, split, window_bytes, ())
-    return OpenedOrder(opened[0].storage, opened[0].shards, order)
+    return OpenedOrder(opened, _order(stages, opened, split, window_bytes, ()))
 
 
 def _order(

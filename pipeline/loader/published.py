@@ -1,4 +1,4 @@
-"""Finding published mixtures: by path or a run's folder; each checked against its name, and its tokenizer."""
+"""Finding published mixtures, by path or folder, of a run or of a mix; each is checked against its name."""
 
 import json
 import re
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import xxhash
 
+from tokenmill.manifests.mix import FOLDER as MIXES
+from tokenmill.manifests.mix import Mix
 from tokenmill.manifests.mixture import FOLDER, Mixture
 from tokenmill.pipeline.loader.compiled import open_table
 from tokenmill.pipeline.loader.stages import Opened, Stage
@@ -49,6 +51,65 @@ def read_mixture(storage: Storage, path: str) -> Mixture:
             f"{storage.url(path)} hashes to {found_hash}, not to its name: it was changed; publish it again"
         )
     return Mixture.from_json(text)
+
+
+def read_mix(storage: Storage, path: str) -> Mix:
+    """The mix at `path` under its root, checked against its name."""
+    text = storage.read(path)
+    mix = Mix.from_json(text)
+    if path != mix.path or text != mix.to_json().encode():
+        raise ValueError(f"{storage.url(path)} was changed: its content no longer has the hash in its name; mix again")
+    return mix
+
+
+def find_mix(path_or_url: str) -> tuple[Storage, str] | None:
+    """The root and path of the mix that is meant: by its file, or by its folder if that has one and no run; else None.
+
+    Raises:
+        ValueError: the folder has several.
+    """
+    if path_or_url.endswith(".json"):
+        root, found, name = path_or_url.rpartition(f"{MIXES}/")
+        return (Storage(root or "."), f"{MIXES}/{name}") if found else None
+    storage = Storage(path_or_url)
+    listed = storage.sizes("manifests")
+    mixes = [path for path in listed if path.startswith(f"{MIXES}/")]
+    if not mixes or any(map(_RUN_MANIFEST.fullmatch, listed)):
+        return None
+    if len(mixes) > 1:
+        raise ValueError(f"{storage.root} has {len(mixes)} mixes, open one of: {', '.join(map(storage.url, mixes))}")
+    return storage, mixes[0]
+
+
+def listed_stages(asked: Sequence[Stage], split: str) -> list[Stage]:
+    """The stages, those of mixes in their places.
+
+    Raises:
+        ValueError: a mix was changed, or what is asked of it has no meaning for its stages.
+    """
+    found: list[Stage] = []
+    for stage in asked:
+        place = find_mix(stage.path_or_url)
+        found += [stage] if place is None else _of_mix(stage, *place, split)
+    return found
+
+
+def _of_mix(stage: Stage, storage: Storage, path: str, split: str) -> list[Stage]:
+    """The stages of a mix that stands for one."""
+    mix = read_mix(storage, path)
+    urls = [storage.url(one.mixture) for one in mix.stages]
+    if split == "validation":
+        if len({read_mixture(storage, one.mixture).shard_table_hash for one in mix.stages}) > 1:
+            raise ValueError(
+                f"the stages of {storage.url(path)} hold out rows of several packings: open the one that is meant, of "
+                f"{', '.join(urls)}"
+            )
+        return [Stage(urls[0], stage.rows)]
+    if stage.rows is not None and len(urls) > 1:
+        raise ValueError(f"{storage.url(path)} has {len(urls)} stages, each with rows of its own: give it no number")
+    rows = [one.rows if stage.rows is None else stage.rows for one in mix.stages]
+    starts = [stage.at, *[None] * (len(urls) - 1)]
+    return [Stage(*one) for one in zip(urls, rows, starts, strict=True)]
 
 
 def open_stages(stages: Sequence[Stage], tables_dir: str | None) -> list[Opened]:

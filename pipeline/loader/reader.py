@@ -29,6 +29,7 @@ from tokenmill.manifests.shards import (
     whole_column,
 )
 from tokenmill.pipeline.loader.cache import BatchCache
+from tokenmill.pipeline.loader.roots import RunRoots
 from tokenmill.pipeline.loader.stored_rows import StoredRows
 from tokenmill.pipeline.storage import Storage
 
@@ -44,7 +45,7 @@ class Reader:
     Threads start with the first read and end with `close`; what was read stays. A forked process starts anew.
 
     Args:
-        storage: the run's root; paths in the table are under it.
+        storage: the run's root, or those of several; paths in the table are under it.
         shards: table of schema SHARDS.
         length: tokens a row (L).
         vocab_size: gives the width of a token id.
@@ -58,7 +59,7 @@ class Reader:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Storage | RunRoots,
         shards: pa.Table,
         *,
         length: int,
@@ -239,7 +240,7 @@ class Reader:
     def _report(self, batch: int, error: Exception) -> None:
         """Say what is lost; raise the error where not a shard, but the run is gone."""
         path, number = self.name(batch)
-        if isinstance(error, FileNotFoundError) and not self._storage.sizes("manifests"):
+        if isinstance(error, FileNotFoundError) and not self._storage.at(path)[0].sizes("manifests"):
             raise error
         _log.warning(
             "skipped record batch %d of shard %s: its %d rows are padding from now on; %s",

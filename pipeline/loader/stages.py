@@ -9,6 +9,7 @@ from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.plan import Plan, compile_stages
 from tokenmill.manifests.stages import MixtureStage, check_stages
 from tokenmill.pipeline.loader.compiled import table_packings
+from tokenmill.pipeline.loader.roots import RunRoots, root_at
 from tokenmill.pipeline.storage import Storage
 
 
@@ -17,7 +18,8 @@ class Stage:
     """So many rows of a mixture. Stages follow each other; a list of them is only ever added to, see `open_mixture`.
 
     Attributes:
-        path_or_url: as `open_mixture` takes it; stages may be of several runs.
+        path_or_url: as `open_mixture` takes it; stages may be of several runs. A mix of several stages stands for them
+            all, in their rows.
         rows: global rows; None: as many as every component's `max_epochs` allows after the stages before.
         at: global row it begins at, which cuts short those before it; None: where they end.
     """
@@ -34,6 +36,13 @@ class Opened:
     storage: Storage
     mixture: Mixture
     shards: pa.Table
+
+    @property
+    def roots(self) -> Storage | RunRoots:
+        """What the shard table's paths are under."""
+        if not self.mixture.runs:
+            return self.storage
+        return RunRoots([Storage(root_at(run.place, self.storage.root)) for run in self.mixture.runs])
 
 
 def plan_of(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tokenmill.manifests.shards import places_in_rows
+from tokenmill.pipeline.loader.memory import address_of
 
 
 class Pieces(NamedTuple):
@@ -63,6 +64,23 @@ class StoredRows:
         offsets, sizes = _lists(self.table.column("document_lengths"))
         start = places_in_rows(sizes, offsets, self.align)
         return Spans(offsets, start, start + sizes)
+
+    @cached_property
+    def rows_at(self) -> tuple[int, int]:
+        """Where `tokens` and `valid` lie in memory, for kernels; as long as this object lives."""
+        return address_of(self.tokens), address_of(self.valid)
+
+    @cached_property
+    def spans_at(self) -> tuple[int, int, int]:
+        """Where the arrays of `spans` lie."""
+        offsets, start, end = map(address_of, self.spans)
+        return offsets, start, end
+
+    @cached_property
+    def answer_runs_at(self) -> tuple[int, int]:
+        """Where the arrays of `answer_runs` lie."""
+        offsets, sizes = self.answer_runs
+        return address_of(offsets), address_of(sizes)
 
     @cached_property
     def answer_runs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:

@@ -4,7 +4,7 @@ from tokenmill.pipeline.recipe.dedup import Dedup
 from tokenmill.pipeline.recipe.filters import Filter, Percentile
 from tokenmill.pipeline.recipe.mixture import MixtureRecipe, Strata
 from tokenmill.pipeline.recipe.source import Columns, Gates, Language, Source, source_root
-from tokenmill.pipeline.recipe.tokens import Sequences, Tokenizer, TrainTokenizer
+from tokenmill.pipeline.recipe.tokens import Sequences, Template, Tokenizer, TrainTokenizer
 from tokenmill.pipeline.recipe.tree import Recipe
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Sequences",
     "Source",
     "Strata",
+    "Template",
     "Tokenizer",
     "TrainTokenizer",
     "source_root",

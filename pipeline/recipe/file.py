@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tokenmill.pipeline.recipe import Recipe
 
+Tree = TypeVar("Tree", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
@@ -53,16 +54,22 @@ def load_recipe(text: str, where: str, environment: Mapping[str, str] | None = N
     Raises:
         RecipeError: with every mistake found, each on a line of its own: file, line, key, what to do.
     """
+    return RecipeFile(load_tree(Recipe, text, where, environment), text, where)
+
+
+def load_tree(model: type[Tree], text: str, where: str, environment: Mapping[str, str] | None = None) -> Tree:
+    """As `load_recipe`, of another kind of recipe: `model` is its tree."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{where}: not YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise RecipeError(f"{where}: a recipe is a mapping with `name`, `tokenizer`, `sources`, `sequences`")
+        keys = ", ".join(f"`{name}`" for name, field in model.model_fields.items() if field.is_required())
+        raise RecipeError(f"{where}: a recipe is a mapping with {keys}")
     expanded = _expand(tree, os.environ if environment is None else environment, where)
     try:
-        return RecipeFile(Recipe.model_validate(expanded), text, where)
+        return model.model_validate(expanded)
     except ValidationError as error:
         lines = [_describe(item, node, where) for item in error.errors()]
         raise RecipeError("\n".join(lines)) from None

@@ -1,11 +1,12 @@
-"""The tokenizer, and the rows that its tokens are packed into."""
+"""The tokenizer, the template of conversations, and the rows that their tokens are packed into."""
 
+import datetime
 from typing import Literal
 
-from pydantic import ByteSize, Field, model_validator
+from pydantic import ByteSize, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from tokenmill.manifests.shards import not_aligned
+from tokenmill.manifests.shards import DIALOGUE, PRETRAINING, not_aligned
 from tokenmill.pipeline.recipe.strict import Strict
 from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
@@ -19,6 +20,7 @@ class TrainTokenizer(Strict):
     vocab_size: int = Field(ge=300)
     sample_bytes: ByteSize = ByteSize(64 << 20)
     pattern: PatternName = "llama3"  # how text is cut before pairs are counted
+    control_tokens: tuple[str, ...] = ()  # beside bos, eos, pad and mask: those of a chat template
 
 
 class Tokenizer(Strict):
@@ -43,17 +45,73 @@ class Tokenizer(Strict):
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """The special tokens this recipe names, in the order in which a trained tokenizer numbers them."""
-        return tuple(token for token in (self.bos, self.eos, self.pad, self.mask) if token is not None)
+        named = tuple(token for token in (self.bos, self.eos, self.pad, self.mask) if token is not None)
+        more = self.train.control_tokens if self.train is not None else ()
+        return (*named, *(token for token in more if token not in named))
+
+
+class Template(Strict):
+    """How conversations become text: Jinja by path or as it stands; neither: what lies beside the tokenizer.json.
+
+    Attributes:
+        name: of several templates in a tokenizer_config.json.
+        variables: what the template sees beside messages and tools, such as `enable_thinking: false`.
+        date: what a template that prints today's date prints: the same on every day.
+    """
+
+    path: str | None = None
+    text: str | None = None
+    name: str = "default"
+    variables: dict[str, JsonValue] = Field(default_factory=dict)
+    date: datetime.date | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "Template":
+        if self.path is not None and self.text is not None:
+            raise PydanticCustomError("template", "give either `path` or `text`, or neither: the tokenizer's own")
+        return self
 
 
 class Sequences(Strict):
-    """The packed rows."""
+    """The packed rows.
+
+    Attributes:
+        layout: documents; or conversations, several a row (concat) or each in a row of its own (dialogue).
+        packing: how rows are filled.
+        whole_documents: what is longer than a row is left out, and counted; by default conversations are, documents
+            are cut.
+    """
 
     length: int = Field(ge=8)
+    layout: Literal["pretraining", "concat", "dialogue"] = "pretraining"
     packing: Literal["best_fit", "concat"] = "best_fit"
-    whole_documents: bool = False
+    whole_documents: bool | None = None
     align: int = Field(1, ge=1)
     unit_bytes: ByteSize = ByteSize(384 << 20)
+
+    @model_validator(mode="after")
+    def _a_row_a_dialogue(self) -> "Sequences":
+        if self.layout == DIALOGUE and "packing" in self.model_fields_set:
+            message = "`packing` says nothing to `layout: dialogue`, which has a row for each: take it out"
+            raise PydanticCustomError("sequences", message)
+        if self.layout == DIALOGUE and self.whole_documents is False:
+            raise PydanticCustomError("sequences", "a dialogue has one row: with `layout: dialogue` none can be cut")
+        return self
+
+    @property
+    def of_conversations(self) -> bool:
+        """Whether rows hold conversations."""
+        return self.layout != PRETRAINING
+
+    @property
+    def leaves_out_long(self) -> bool:
+        """Whether what is longer than a row is left out."""
+        return self.of_conversations if self.whole_documents is None else self.whole_documents
+
+    @property
+    def method(self) -> Literal["best_fit", "concat", "one_a_row"]:
+        """How rows are filled, as `PackingPolicy` has it."""
+        return "one_a_row" if self.layout == DIALOGUE else self.packing
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> "Sequences":

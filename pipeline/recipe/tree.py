@@ -9,7 +9,7 @@ from tokenmill.pipeline.recipe.dedup import Dedup
 from tokenmill.pipeline.recipe.mixture import MixtureRecipe, Strata
 from tokenmill.pipeline.recipe.source import Source
 from tokenmill.pipeline.recipe.strict import Strict
-from tokenmill.pipeline.recipe.tokens import Sequences, Tokenizer
+from tokenmill.pipeline.recipe.tokens import Sequences, Template, Tokenizer
 
 
 class Recipe(Strict):
@@ -23,6 +23,7 @@ class Recipe(Strict):
     sources: tuple[Source, ...]
     dedup: Dedup = Dedup()
     strata: Strata = Strata()
+    template: Template | None = None
     sequences: Sequences
     mixture: MixtureRecipe = MixtureRecipe()
 
@@ -55,6 +56,41 @@ class Recipe(Strict):
         if bounds and not (self.dedup.exact or self.dedup.near):
             message = "strata are by copies, which nothing counts: dedup.exact and dedup.near are off; turn one on"
             raise PydanticCustomError("strata", message)
+        return self
+
+    @model_validator(mode="after")
+    def _quality_is_measured(self) -> "Recipe":
+        quality = self.strata.quality
+        groups = {entry.group for source in self.sources for entry in source.filters}
+        if quality is not None and quality.group not in groups:
+            message = "strata.quality reads signal {signal}, whose group no source measures; its filters are {known}"
+            known = ", ".join(sorted(groups)) or "none"
+            raise PydanticCustomError("strata", message, {"signal": quality.signal, "known": known})
+        return self
+
+    @model_validator(mode="after")
+    def _rows_hold_what_is_read(self) -> "Recipe":
+        """Conversations have their own layouts, and nothing else has them."""
+        layout = self.sequences.layout
+        other = [source for source in self.sources if (source.reader == "chat") != self.sequences.of_conversations]
+        if other and self.sequences.of_conversations:
+            message = (
+                "rows of layout {layout} hold conversations, source {source} has reader {reader}: take reader chat"
+            )
+            values = {"layout": layout, "source": other[0].name, "reader": other[0].reader}
+            raise PydanticCustomError("sequences", message, values)
+        if other:
+            message = "source {source} reads conversations, which want `sequences: {layouts}`"
+            values = {"source": other[0].name, "layouts": "{layout: concat}` or `{layout: dialogue}"}
+            raise PydanticCustomError("sequences", message, values)
+        if self.template is not None and not self.sequences.of_conversations:
+            message = "`template` is of conversations, and no source reads any: take it out"
+            raise PydanticCustomError("template", message)
+        if self.sequences.of_conversations and self.tokenizer.path is None:
+            template = self.template
+            if template is None or (template.path is None and template.text is None):
+                message = "beside a tokenizer that is trained here lies no chat template: `template: {path: …}`"
+                raise PydanticCustomError("template", message)
         return self
 
     @model_validator(mode="after")

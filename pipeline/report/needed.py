@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-_NEEDED = ("jinja2", "matplotlib")
+_NEEDED = ("matplotlib",)
 
 
 def check_installed() -> None:

@@ -5,7 +5,7 @@ and then a unit is packed again when one of its documents came into another rang
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,17 +20,19 @@ from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.manifests.schemas import LEFT_OUT
 from tokenmill.manifests.shards import SequenceFormat, write_batches
 from tokenmill.pipeline.book import TaskRun, Work
+from tokenmill.pipeline.chat.coder import VERSION as CHAT_VERSION
+from tokenmill.pipeline.chat.coder import tokens_of_roles
+from tokenmill.pipeline.coders import Coder, coder_of
 from tokenmill.pipeline.copies import NO_CLUSTERS, sizes_by_part, with_copies
-from tokenmill.pipeline.kept import NONE_REMOVED, edit_outputs, kept_documents, removed_rows
+from tokenmill.pipeline.kept import NONE_REMOVED, KeptBatch, edit_outputs, kept_documents, removed_rows
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.recipe.tokens import Sequences
 from tokenmill.pipeline.steps.copies import run_copies
 from tokenmill.pipeline.steps.takedown import REASON, run_takedown, standing_hash, standing_rows
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table, write_table
-from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy, join
+from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy, chosen, join
 from tokenmill.pipeline.tokens.packing import Packing, PackingPolicy, pack
-from tokenmill.pipeline.tokens.round_trip import Decoder, PartRoundTrip
 from tokenmill.pipeline.tokens.rows import fill_of, shard_batches
 from tokenmill.pipeline.units import Unit
 
@@ -55,17 +57,15 @@ class _Encoded:
         streams: by stratum.
         taken: all of them.
         left_out: batches of LEFT_OUT: those that are in no stream.
-        round_trip_documents: see `manifests.audit`.
-        round_trip_differing: see `manifests.audit`.
-        spelled_controls: see there.
+        spelled_controls: see `manifests.audit`.
+        roles: of conversations, see `manifests.audit.ROLE_NOTES`.
     """
 
     streams: dict[str, _Stream] = field(default_factory=lambda: defaultdict(_Stream))
     taken: Tally = field(default_factory=Tally)
     left_out: list[pa.RecordBatch] = field(default_factory=list)
-    round_trip_documents: int = 0
-    round_trip_differing: int = 0
     spelled_controls: int = 0
+    roles: dict[str, int] = field(default_factory=dict)
 
 
 def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
@@ -73,22 +73,27 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
     takedown = run_takedown(run, recipe, unit).output("takedown") if unit.removals else None
     order = [entry.group for entry in recipe.source(unit.source).filters]
     inputs = {"tokenizer": unit.tokenizer.hash, "ledger": unit.ledger.hash}
+    if unit.template is not None:
+        inputs["template"] = unit.template.hash
     for part in unit.parts:
         tables = unit.tables[part.key]
-        for output in (tables["documents"], tables["decisions"], *edit_outputs(tables, order)):
+        read = [tables[name] for name in ("documents", "decisions", "turns") if name in tables]
+        for output in (*read, *edit_outputs(tables, order)):
             inputs[f"{part.key}/{output.name}"] = output.hash
     if takedown is not None and (left_out := standing_hash(takedown)) is not None:
         inputs["takedown"] = left_out
-    policy = PackingPolicy(recipe.sequences.packing, recipe.sequences.align)
+    policy = PackingPolicy(recipe.sequences.method, recipe.sequences.align)
     params = {
         "length": recipe.sequences.length,
         "packing": policy.name,
         "align": policy.align,
-        "whole_documents": recipe.sequences.whole_documents,
+        "whole_documents": recipe.sequences.leaves_out_long,
         "seed": recipe.seed,
         "tokens": recipe.tokenizer.model_dump(mode="json", exclude={"path", "train", "cache_bytes"}),
         "edits": order,
     }
+    if recipe.sequences.of_conversations:
+        params["layout"], params["chat"] = recipe.sequences.layout, CHAT_VERSION
     if recipe.strata.copies_bounds is not None:
         inputs["copies"] = run_copies(run, recipe, unit).notes["hash"]
         params["copies"] = recipe.strata.copies_bounds
@@ -101,8 +106,9 @@ def _pack(
 ) -> Work:
     tokenizer_json = storage.read(unit.tokenizer.path)
     encoder = Encoder(tokenizer_json, token_policy(recipe), int(recipe.tokenizer.cache_bytes))
+    coder = coder_of(storage, unit, tokenizer_json, encoder)
     gone = standing_rows(read_table(storage, takedown.path)) if takedown is not None else {}
-    found = _encode(storage, recipe, unit, gone, encoder, Decoder(tokenizer_json, encoder))
+    found = _encode(storage, recipe, unit, gone, coder, encoder.special_ids["eos"])
     outputs: list[Output] = []
     written = Tally()
     notes = dict.fromkeys(PACK_NOTES, 0)
@@ -121,12 +127,11 @@ def _pack(
     dropped = left_out_tallies(left_out)
     text_bytes = found.taken.bytes - sum_tallies(dropped.values()).bytes
     notes["text_bytes"] = text_bytes
-    notes["round_trip_documents"] = found.round_trip_documents
-    notes["round_trip_differing"] = found.round_trip_differing
+    notes |= coder.notes()
     notes["spelled_controls"] = found.spelled_controls
     balance = _taken_down(sum(map(len, gone.values())))
     balance += Balance(found.taken, written + Tally(bytes=text_bytes), dropped)
-    return Work(tuple(outputs), balance, {**notes, "encoded_by": encoder.encoded_by})
+    return Work(tuple(outputs), balance, {**notes, **found.roles, "encoded_by": encoder.encoded_by})
 
 
 def _pack_stratum(
@@ -153,6 +158,7 @@ def _pack_stratum(
         unit.name,
         tuple(part.key for part in unit.parts),
         policy.align,
+        recipe.sequences.layout,
     )
     shards = shard_batches(
         encoded,
@@ -199,12 +205,7 @@ def left_out_tallies(left_out: pa.Table) -> dict[str, Tally]:
 
 
 def _encode(
-    storage: Storage,
-    recipe: Recipe,
-    unit: Unit,
-    taken: Mapping[str, I32],
-    encoder: Encoder,
-    decoder: Decoder,
+    storage: Storage, recipe: Recipe, unit: Unit, taken: Mapping[str, I32], coder: Coder, eos_id: int
 ) -> _Encoded:
     """Token ids by stratum. Text is read once and not kept."""
     found = _Encoded()
@@ -215,20 +216,14 @@ def _encode(
     for index, part in enumerate(unit.parts):
         tables = unit.tables[part.key]
         gone = np.union1d(removed.get(part.key, NONE_REMOVED), taken.get(part.key, NONE_REMOVED))
-        round_trip = PartRoundTrip(decoder, part.key)
         for batch in kept_documents(storage, tables, edit_outputs(tables, order), gone):
             strata = batch.strata
             if bounds is not None:
                 strata = with_copies(strata, clusters.get(part.key, NO_CLUSTERS).of_rows(batch.rows), bounds)
             codes = strata.dictionary_encode()
             for code, stratum in enumerate(codes.dictionary.to_pylist()):
-                inside = np.flatnonzero(codes.indices.to_numpy() == code)
-                texts = batch.texts.take(pa.array(inside))
-                encoded = encoder.encode(texts)
-                round_trip.check(batch.rows[inside], texts, encoded)
-                _enter(found, recipe.sequences, stratum, (index, part.key), (batch.rows[inside], texts, encoded))
-        found.round_trip_documents += round_trip.documents
-        found.round_trip_differing += round_trip.differing
+                mine = batch.take(np.flatnonzero(codes.indices.to_numpy() == code))
+                _enter(found, recipe.sequences, stratum, (index, part.key), mine, coder.encode(part.key, mine), eos_id)
     return found
 
 
@@ -237,25 +232,29 @@ def _enter(
     sequences: Sequences,
     stratum: str,
     part: tuple[int, str],
-    documents: tuple[I32, pa.LargeStringArray, EncodedBatch],
+    batch: KeptBatch,
+    coded: tuple[EncodedBatch, Sequence[str | None]],
+    eos_id: int,
 ) -> None:
     """Add documents of one part to their stratum's stream, or to what is left out."""
-    rows, texts, encoded = documents
-    lengths, sizes = encoded.lengths, np.asarray(pc.binary_length(texts)).astype(np.int64)
-    found.taken += Tally(len(rows), int(sizes.sum()), int(lengths.sum()))
+    encoded, told = coded
+    lengths, sizes = encoded.lengths, np.asarray(pc.binary_length(batch.texts)).astype(np.int64)
+    found.taken += Tally(len(batch.rows), int(sizes.sum()), int(lengths.sum()))
     found.spelled_controls += encoded.spelled_controls
+    reasons = np.array(["" if reason is None else f"pack.{reason}" for reason in told], object)
     # without BOS and EOS an empty text has no token, and so no place in a row
-    reasons = np.where(lengths == 0, "pack.empty", "")
-    if sequences.whole_documents:
-        reasons = np.where(lengths > sequences.length, "pack.longer_than_row", reasons)
+    reasons[(lengths == 0) & (reasons == "")] = "pack.empty"
+    if sequences.leaves_out_long:
+        reasons[(lengths > sequences.length) & (reasons == "")] = "pack.longer_than_row"
     out = reasons != ""
     if out.any():
-        columns = [[part[1]] * int(out.sum()), rows[out], reasons[out].tolist(), sizes[out], lengths[out]]
+        columns = [[part[1]] * int(out.sum()), batch.rows[out], reasons[out].tolist(), sizes[out], lengths[out]]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, LEFT_OUT, strict=True)]
         found.left_out.append(pa.RecordBatch.from_arrays(arrays, schema=LEFT_OUT))
-        kept = encoded.tokens[np.repeat(~out, lengths)]
-        encoded = EncodedBatch(kept, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[~out])]))
-        rows = rows[~out]
+    encoded, rows = chosen(encoded, ~out), batch.rows[~out]
+    if encoded.roles is not None:
+        for name, count in tokens_of_roles(encoded, eos_id).items():
+            found.roles[name] = found.roles.get(name, 0) + count
     if len(rows):
         stream = found.streams[stratum]
         stream.encoded.append(encoded)

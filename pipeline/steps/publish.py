@@ -105,6 +105,8 @@ def publish(
         "removals": request_paths(storage),
         "balance": {source: sheet.to_json() for source, sheet in sheets.items()},
     }
+    if template := next((receipt for receipt in unique if receipt.step == "template"), None):
+        value["template"] = template.outputs[0].path
     before = latest(storage)
     if before is not None and before.value == value:
         return before
@@ -155,6 +157,7 @@ def _mixture(
         special_ids=encoder.special_ids,
         shard_table_path=shards.path,
         shard_table_hash=shards.hash,
+        layout=recipe.sequences.layout,
         components=[
             Component(name, weights[name], found["rows"], found["tokens"], recipe.mixture.max_epochs)
             for name, found in packed.items()

@@ -21,6 +21,7 @@ from tokenmill.pipeline.datatrove_adapter import GUEST, guest_reasons
 from tokenmill.pipeline.languages import bounds_hash, language_bounds
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.recipe import Language, Percentile, Recipe, Source
+from tokenmill.pipeline.recipe.mixture import Quality
 from tokenmill.pipeline.steps.thresholds import PLACE, tie_hashes
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import GroupReader, TableWriter, new_table, open_groups
@@ -186,20 +187,53 @@ def _decide(
             reasons.append(first_violated(signals, on, group, ties))
     reason = pc.coalesce(*[column.cast(pa.string()) for column in reasons])
     kept = pc.is_null(reason)
-    stratum = pc.if_else(kept, _strata(recipe, hashes, language), pa.scalar(None, pa.string()))
+    strata = _strata(recipe, hashes, language, _quality_signal(recipe, readers, groups))
+    stratum = pc.if_else(kept, strata, pa.scalar(None, pa.string()))
     return pa.RecordBatch.from_arrays([kept, reason, stratum], schema=DECISIONS)
 
 
-def _strata(recipe: Recipe, hashes: pa.Array, language: pa.RecordBatch | None) -> pa.Array:
+def _quality_signal(recipe: Recipe, readers: Mapping[str, GroupReader], groups: range) -> pa.Array | None:
+    """The signal that strata are by, or None: they are not, or the source does not measure it."""
+    quality = recipe.strata.quality
+    reader = readers.get(f"signals/{quality.group}") if quality is not None else None
+    if quality is None or reader is None:
+        return None
+    known = [field.name for field in reader.schema if _is_number(field.type)]
+    if quality.column not in known:
+        raise ValueError(
+            f"strata.quality reads signal {quality.signal}, which is none: those of {quality.group} that are numbers "
+            f"are {', '.join(known)}"
+        )
+    return reader.read(groups, [quality.column]).column(0)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _strata(
+    recipe: Recipe, hashes: pa.Array, language: pa.RecordBatch | None, quality: pa.Array | None = None
+) -> pa.Array:
     """Stratum names: the split, drawn from the content hash so that exact copies fall together, × `strata.by`."""
     filled = pc.fill_null(hashes, bytes(16))
     words = np.frombuffer(filled.buffers()[1], np.uint64, 2 * len(filled), 16 * filled.offset)[::2]
     drawn = mix64(words, key64("split", recipe.seed)) >> np.uint64(11)  # 53 bits
     held_out = drawn < np.uint64(int(recipe.strata.validation_fraction * 2**53))
     split = pc.if_else(pa.array(held_out), "validation", "train")
-    if "language" not in recipe.strata.by or language is None:
-        return split
-    return pc.binary_join_element_wise(split, pc.fill_null(language.column("language"), "und"), "/")
+    names = [split]
+    if "language" in recipe.strata.by and language is not None:
+        names.append(pc.fill_null(language.column("language"), "und"))
+    if recipe.strata.quality is not None and quality is not None:
+        names.append(_buckets(recipe.strata.quality, quality))
+    return pc.binary_join_element_wise(*names, "/") if len(names) > 1 else split
+
+
+def _buckets(quality: Quality, values: pa.Array) -> pa.Array:
+    """The bucket of each value, as in "quality=high"; the first where there is none."""
+    borders = np.array([least for least in quality.buckets.values() if least is not None])
+    numbers = pc.fill_null(values.cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
+    at = np.searchsorted(borders, np.where(np.isnan(numbers), -np.inf, numbers), "right")
+    return pa.array([f"quality={name}" for name in quality.buckets]).take(pa.array(at))
 
 
 def select_balance(decisions: pa.RecordBatch, text_bytes: pa.Array) -> Balance:

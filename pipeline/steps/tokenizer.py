@@ -93,7 +93,10 @@ def _training(tokenizer: Tokenizer, train: TrainTokenizer, parts: Sequence[Sampl
     for part in parts:
         if part.key in drawn_from:
             inputs |= {f"{part.key}/{table.name}": table.hash for table in (part.tables["documents"], *part.edits)}
-    params = {**train.model_dump(mode="json", exclude={"sample_bytes"}), "special_tokens": tokenizer.special_tokens}
+    params = {
+        **train.model_dump(mode="json", exclude={"sample_bytes", "control_tokens"}),
+        "special_tokens": tokenizer.special_tokens,
+    }
     return Task("tokenizer", VERSION, "", "all", params, inputs, ("pyarrow", "tokenizers"))
 
 

@@ -97,11 +97,15 @@ class EncodedBatch:
         tokens: uint16 or uint32 [offsets[n]], BOS and EOS included.
         offsets: int64[n+1], first token of each document.
         spelled_controls: how often the documents spell a control token; it is encoded as the text that it is.
+        answers: of conversations: bool [offsets[n]], tokens that an assistant gave and that are trained on.
+        roles: of conversations: int8 [offsets[n]], whose each token is, as `pipeline.chat.plan` numbers them.
     """
 
     tokens: Tokens
     offsets: I64
     spelled_controls: int = 0
+    answers: BOOL | None = None
+    roles: npt.NDArray[np.int8] | None = None
 
     @property
     def lengths(self) -> I64:
@@ -110,9 +114,21 @@ class EncodedBatch:
 
 
 def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
-    """The documents of several batches (at least one) in order, as one batch."""
+    """The documents of several batches (at least one, all of conversations or none) in order, as one, without roles."""
     lengths = np.concatenate([batch.lengths for batch in batches])
-    return EncodedBatch(np.concatenate([batch.tokens for batch in batches]), _offsets(lengths))
+    tokens = np.concatenate([batch.tokens for batch in batches])
+    marks = [batch.answers for batch in batches if batch.answers is not None]
+    return EncodedBatch(tokens, _offsets(lengths), answers=np.concatenate(marks) if marks else None)
+
+
+def chosen(batch: EncodedBatch, keep: BOOL) -> EncodedBatch:
+    """The documents of a batch that are to be kept: bool [n]."""
+    if keep.all():
+        return batch
+    inside = np.repeat(keep, batch.lengths)
+    answers = None if batch.answers is None else batch.answers[inside]
+    roles = None if batch.roles is None else batch.roles[inside]
+    return EncodedBatch(batch.tokens[inside], _offsets(batch.lengths[keep]), batch.spelled_controls, answers, roles)
 
 
 class Encoder:

@@ -6,6 +6,7 @@ Documents are taken in a seeded order, so that neighbours in a row are not neigh
   are placed longest first (ties: seeded order) into the open row with the least room that holds them (ties: the row
   that came to that room last), or a new row. Rows are then permuted under a key of their own. Pieces of a row stand in
   seeded order, not by length: the first document of a row would otherwise always be its longest.
+- `one_a_row`: every document has a row of its own, which must hold it. Rows are permuted as above.
 - `concat`: documents follow each other and are cut where a row ends; the last row is padded. Rows stay in that order.
 
 With `align` b (block diffusion) every piece begins at a multiple of b and takes whole blocks of b tokens; what its last
@@ -35,7 +36,7 @@ from tokenmill.manifests.shards import blocks_of, not_aligned, places_in_rows
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
-Method = Literal["best_fit", "concat"]
+Method = Literal["best_fit", "concat", "one_a_row"]
 
 #: Part of every shard's metadata: raise it when the rows of the same input change.
 VERSION = 1
@@ -47,7 +48,7 @@ class PackingPolicy:
     """How rows are filled.
 
     Attributes:
-        method: "best_fit" or "concat".
+        method: "best_fit", "concat" or "one_a_row".
         align: pieces begin at multiples of so many tokens; 1 for anywhere.
     """
 
@@ -117,7 +118,8 @@ def pack(lengths: I64, length: int, key: int, policy: PackingPolicy = PackingPol
         policy: the method.
 
     Raises:
-        ValueError: L or a document's length is out of range, or L is no multiple of `align`.
+        ValueError: L or a document's length is out of range, or L is no multiple of `align`; or a document is longer
+            than the row that it should have to itself.
     """
     if not 1 <= length < 1 << 31:
         raise ValueError(f"rows of {length} tokens: L must be from 1 to 2^31 - 1")
@@ -132,7 +134,13 @@ def pack(lengths: I64, length: int, key: int, policy: PackingPolicy = PackingPol
         document, start, size, row, rows = _concat(blocks, order, row_blocks)
     else:
         document, start, size = _cut(blocks, order, row_blocks)
-        row, rows = _best_fit(size, row_blocks)
+        if policy.method == "one_a_row":
+            if len(document) != np.count_nonzero(blocks):
+                longest = int(lengths.argmax())
+                raise ValueError(f"document {longest} has {lengths[longest]} tokens, a row {length}: leave it out")
+            row, rows = np.arange(len(document)), len(document)
+        else:
+            row, rows = _best_fit(size, row_blocks)
         place = np.empty(rows, dtype=np.int64)
         place[keyed_permutation(rows, _rows_key(key))] = np.arange(rows)
         row = place[row]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from tokenmill.manifests.shards import SequenceFormat, places_in_rows, rows_per_batch
+from tokenmill.manifests.shards import PRETRAINING, SequenceFormat, places_in_rows, rows_per_batch
 from tokenmill.pipeline.tokens.encode import EncodedBatch, TokenizerPolicy, Tokens
 from tokenmill.pipeline.tokens.packing import Packing
 
@@ -119,6 +119,9 @@ def _check(
         raise ValueError(f"packed into rows of {packing.length} tokens, but the format says L = {format.length}")
     if packing.align != format.align:
         raise ValueError(f"packed with align {packing.align}, but the format says {format.align}")
+    if (encoded.answers is None) != (format.layout == PRETRAINING):
+        told = "say" if encoded.answers is not None else "do not say"
+        raise ValueError(f"documents {told} which tokens are answers, and rows are laid out as {format.layout!r}")
     if not len(part_index) == len(part_row) == documents:
         raise ValueError(f"{documents} documents, but {len(part_index)} part indices and {len(part_row)} rows")
     if int(packing.piece_length.sum(dtype=np.int64)) != len(encoded.tokens):
@@ -155,7 +158,10 @@ def _batch(
     _gather_kernel(encoded.tokens, encoded.offsets[document] + start, size, at, tokens)
     is_last = encoded.offsets[document] + start + size == encoded.offsets[document + 1]
     padding = len(tokens) - int(size.sum(dtype=np.int64))
-    _check_control(tokens, at[start == 0], (at + size - 1)[is_last], padding, format, fill)
+    if encoded.answers is None:
+        _check_control(tokens, at[start == 0], (at + size - 1)[is_last], padding, format, fill)
+    else:
+        _check_no_mask(tokens, format)
     valid = np.add.reduceat(size, offsets[:-1] - offsets[0], dtype=np.int32)
     values: dict[str, I32 | I64] = {
         "document_lengths": size,
@@ -169,6 +175,11 @@ def _batch(
         items = pa.array(value.astype(np.int32, copy=False))
         columns.append(pa.ListArray.from_arrays(list_offsets, items, type=schema.field(name).type))
     columns.append(pa.array(valid))
+    if encoded.answers is not None:
+        begins = encoded.offsets[document] + start
+        sizes, ends = _runs_kernel(encoded.answers, begins, size, offsets - offsets[0])
+        type = schema.field("maskable").type
+        columns.append(pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), pa.array(sizes), type=type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
@@ -191,6 +202,14 @@ def _check_control(tokens: Tokens, first: I64, last: I64, padding: int, format: 
             )
 
 
+def _check_no_mask(tokens: Tokens, format: SequenceFormat) -> None:
+    """Raise where the mask stands in rows of conversations, whose other control tokens are the template's affair."""
+    mask = format.special_ids["mask"]
+    if mask >= 0 and np.any(tokens == mask):
+        where = _where(int(np.flatnonzero(tokens == mask)[0]), format)
+        raise ValueError(f"{where}: mask {mask} stands there; the template prints it: mend the template")
+
+
 def _where(place: int, format: SequenceFormat) -> str:
     """A place in the flat tokens of a batch, for people."""
     return f"unit {format.unit}, stratum {format.stratum}, row {place // format.length} of a batch"
@@ -202,3 +221,30 @@ def _gather_kernel(tokens, begin, size, target, out):  # type: ignore[no-untyped
         source, place = tokens[begin[piece] :], out[target[piece] : target[piece] + size[piece]]
         for k in range(len(place)):  # an assignment of slices takes seconds to compile
             place[k] = source[k]
+
+
+@njit(nogil=True, cache=True)
+def _runs_kernel(answers, begin, size, row_offsets):  # type: ignore[no-untyped-def]
+    """Lengths of each row's runs, alternately given and answered, and where each row's begin: int32, int64 [rows+1]."""
+    ends = np.zeros(len(row_offsets), np.int64)
+    sizes = np.empty(0, np.int32)
+    for fills in range(2):  # counted, then written
+        count = 0
+        for row in range(len(row_offsets) - 1):
+            length, is_answer = 0, False
+            for piece in range(row_offsets[row], row_offsets[row + 1]):
+                for token in range(begin[piece], begin[piece] + size[piece]):
+                    if answers[token] != is_answer:
+                        if fills:
+                            sizes[count] = length
+                        count += 1
+                        length, is_answer = 0, not is_answer
+                    length += 1
+            if length > 0:
+                if fills:
+                    sizes[count] = length
+                count += 1
+            ends[row + 1] = count
+        if not fills:
+            sizes = np.empty(count, np.int32)
+    return sizes, ends

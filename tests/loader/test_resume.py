@@ -202,7 +202,7 @@ def test_an_error_comes_at_its_batch_and_the_next_iteration_tries_it_again(run, 
 
     def planned(self: Loader, first_row: int):
         for wanted in plan_from(self, first_row):
-            if wanted.next_row == 40 and not broken.is_set():
+            if wanted.first_row == 36 and not broken.is_set():
                 broken.set()
                 raise OSError("of the tenth batch")
             yield wanted

@@ -47,3 +47,13 @@ def test_deleting_twice_is_no_error(tmp_path: Path):
     storage.delete("a")
     storage.delete("a")
     assert storage.sizes() == {}
+
+
+def test_what_is_there_may_stay(tmp_path: Path):
+    storage = Storage(str(tmp_path))
+    (tmp_path / "a").write_bytes(b"before")
+    for data, found in ((b"behind", b"before"), (b"longer, so not the same", b"longer, so not the same")):
+        with storage.temporary() as draft:
+            draft.file.write(data)
+            assert draft.commit("a", replace=False).bytes == len(data)
+        assert (tmp_path / "a").read_bytes() == found

@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 def texts_in(output: Path) -> Iterator[tuple[str, str]]:
     """Every text in the folder: all columns of all tables, all token ids decoded, every other file as it is."""
-    tokenizer = Tokenizer.from_file(str(next(output.glob("tokenizer/*.json"))))
+    tokenizer = Tokenizer.from_file(str(next(output.glob("tokenizer/tokenizer.*.json"))))
     for path in sorted(path for path in output.rglob("*") if path.is_file()):
         name = str(path.relative_to(output))
         if path.suffix == ".parquet":

@@ -72,7 +72,7 @@ def test_every_row_is_traced_to_what_the_tables_say(folder: Path):
         for row in pq.read_table(path).to_pylist()
     }
     opened = open_trace(str(folder), with_text=True)
-    assert opened.removed is None
+    assert opened.own.removed is None
     cut = several = 0
     for batch, _ in zip(open_mixture(str(folder), batch_size=8), range(4), strict=False):
         for i, found in enumerate(trace(opened, batch.rows.tolist())):

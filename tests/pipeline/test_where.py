@@ -38,7 +38,7 @@ def test_first_visits_are_those_of_the_order(small_run: Path, total_rows: int | 
         for k, component, epoch, row in zip(numbers, found.component, found.epoch, found.row, strict=True)
         if epoch == 0
     }
-    stocks = stocks_of(opened.shards)
+    stocks = stocks_of(opened.stages[0].shards)
     rows = [(name, row) for name in names for row in range(stocks[name].rows)]
     assert {place: order.first_visit(*place) for place in rows} == {place: first.get(place) for place in rows}
     assert len(first) < len(rows) or total_rows is None

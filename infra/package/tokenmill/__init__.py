@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 #: Where kernels live, and the constants that they freeze. A test holds it against the tree.
 _KERNEL_ROOMS = (
     *("dedup", "filters", "manifests"),
-    *("pipeline/export", "pipeline/extraction", "pipeline/loader", "pipeline/tokens"),
+    *("pipeline/chat", "pipeline/export", "pipeline/extraction", "pipeline/loader", "pipeline/tokens"),
 )
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.pipeline.chat.plain_rows import ROWS
 from tests.pipeline.corpus import prose, write_recipe
 from tests.pipeline.runs import newest, opened, run_inline
 from tests.pipeline.test_takedown import assert_whole
@@ -33,8 +34,8 @@ sources:
       - c4: {terminal_punctuation: false, min_sentences: null}
       - chat: {max_longest_answer_bytes: {percentile: 95}}
       - chat_language: {max_language_mismatch: 0, sure_score: 0.5}
-sequences: {length: 64}
 """
+RECIPE += ROWS
 GERMAN = "Die alte Brücke steht am Rand der Stadt, und niemand weiß, wer sie gebaut hat. Der Fluss ist ruhig und breit."
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.pipeline.chat.plain_rows import ROWS
 from tests.pipeline.corpus import prose, write_recipe
 from tests.pipeline.query.test_sql import ask
 from tests.pipeline.runs import newest, opened, run_inline, tokenmill
@@ -36,8 +37,8 @@ sources:
     filters:
       - gopher_quality: {min_words: 5, min_stop_words: null}
       - c4: {terminal_punctuation: false, min_sentences: null}
-sequences: {length: 64}
 """
+RECIPE += ROWS
 SECRET = "Zanzibar"
 
 

@@ -1,5 +1,6 @@
 import io
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenmill.manifests import shards
-from tokenmill.manifests.shards import SequenceFormat, check_batch, decode_batch, read_schema, rows_per_batch
+from tokenmill.manifests.shards import CONCAT as CONCATENATED
+from tokenmill.manifests.shards import DIALOGUE, SequenceFormat, check_batch, decode_batch, read_schema, rows_per_batch
 from tokenmill.pipeline.tokens import rows as rows_module
 from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy
 from tokenmill.pipeline.tokens.packing import PackingPolicy, pack
@@ -252,3 +254,55 @@ def test_memory_is_one_batch_beyond_the_inputs():
     tracemalloc.stop()
     assert found == expected == packing.num_rows
     assert peak < 3 * 2 * shards.TOKENS_PER_BATCH  # the last one and the next; all of them would be 16 MB
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.booleans(), max_size=20), min_size=1, max_size=30),
+    st.sampled_from(["best_fit", "concat", "one_a_row"]),
+    st.integers(1, 3),
+)
+def test_runs_say_which_tokens_are_answers(marks: list[list[bool]], method: Any, per_batch: int):
+    """Run lengths, spelled out over a row's pieces, are the marks of the documents' tokens."""
+    length = 20
+    clean = encoded_of([len(some) for some in marks])
+    answers = np.array([mark for some in marks for mark in some], np.bool_)
+    encoded = EncodedBatch(clean.tokens, clean.offsets, answers=answers)
+    packing = pack(encoded.lengths, length, 5, PackingPolicy(method))
+    layout = DIALOGUE if method == "one_a_row" else CONCATENATED
+    format = SequenceFormat(length, 70_000, "0" * 32, format_of(length).special_ids, "x/1", "s", "u", PARTS, 1, layout)
+    encoded = EncodedBatch(encoded.tokens.astype(np.uint32), encoded.offsets, answers=answers)
+    part, row = places(len(marks))
+    found: dict[tuple[int, int], dict[int, bool]] = {}
+    for batch in sequence_batches(encoded, packing, part, row, format, FILL):
+        for stored in batch.to_pylist():
+            told = [bool(i % 2) for i, run in enumerate(stored["maskable"]) for _ in range(run)]
+            assert len(told) == stored["valid"]
+            assert method != "one_a_row" or len(stored["document_lengths"]) == 1
+            columns = [stored[f"document_{name}"] for name in ("parts", "rows", "starts", "lengths")]
+            for index, number, start, size in zip(*columns, strict=True):
+                mine, told = told[:size], told[size:]
+                found.setdefault((index, number), {}).update(enumerate(mine, start))
+    expected = {(int(part[i]), int(row[i])): dict(enumerate(some)) for i, some in enumerate(marks) if some}
+    assert found == expected
+
+
+def test_answers_and_layout_go_together():
+    encoded = encoded_of([5])
+    packing = pack(encoded.lengths, 8, 5)
+    marked = EncodedBatch(encoded.tokens, encoded.offsets, answers=np.ones(5, np.bool_))
+    format = format_of(8)
+    with pytest.raises(ValueError, match="say which tokens are answers, and rows are laid out as 'pretraining'"):
+        sequence_batches(marked, packing, *places(1), format, FILL)
+    with pytest.raises(ValueError, match="do not say which tokens are answers"):
+        sequence_batches(encoded, packing, *places(1), replace(format, layout=CONCATENATED), FILL)
+    tokens = encoded.tokens.copy()
+    tokens[2] = 3
+    marked = EncodedBatch(tokens, encoded.offsets, answers=marked.answers)
+    with pytest.raises(ValueError, match="mask 3 stands there; the template prints it"):
+        list(sequence_batches(marked, packing, *places(1), replace(format, layout=CONCATENATED), FILL))
+
+
+def test_a_document_longer_than_its_own_row_is_refused():
+    with pytest.raises(ValueError, match="document 1 has 9 tokens, a row 8: leave it out"):
+        pack(np.array([3, 9]), 8, 5, PackingPolicy("one_a_row"))

@@ -1,0 +1,70 @@
+"""How the documents that *pack* reads become tokens: as texts, or as conversations."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tokenmill.pipeline.chat.coder import ChatCoder
+from tokenmill.pipeline.kept import KeptBatch
+from tokenmill.pipeline.steps.template import stored_template
+from tokenmill.pipeline.storage import Storage
+from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder
+from tokenmill.pipeline.tokens.round_trip import Decoder, PartRoundTrip
+from tokenmill.pipeline.units import Unit
+
+
+class Coder(Protocol):
+    """How kept documents become tokens."""
+
+    def encode(self, part: str, batch: KeptBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
+        """Tokens of the documents, and why each is left out; None: it is not."""
+
+    def notes(self) -> dict[str, int]:
+        """What was noticed on the way, by the names of PACK_NOTES."""
+
+
+class TextCoder:
+    """Documents are their texts. Some are decoded again and compared."""
+
+    def __init__(self, tokenizer_json: bytes, encoder: Encoder) -> None:
+        self._encoder, self._decoder = encoder, Decoder(tokenizer_json, encoder)
+        self._parts: dict[str, PartRoundTrip] = {}
+
+    def encode(self, part: str, batch: KeptBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
+        """Tokens of the texts; none is left out."""
+        encoded = self._encoder.encode(batch.texts)
+        if part not in self._parts:
+            self._parts[part] = PartRoundTrip(self._decoder, part)
+        self._parts[part].check(batch.rows, batch.texts, encoded)
+        return encoded, [None] * len(batch.rows)
+
+    def notes(self) -> dict[str, int]:
+        """How many were decoded again, and of how many another text came."""
+        return {
+            "round_trip_documents": sum(trip.documents for trip in self._parts.values()),
+            "round_trip_differing": sum(trip.differing for trip in self._parts.values()),
+        }
+
+
+class ConversationCoder:
+    """Documents are conversations."""
+
+    def __init__(self, coder: ChatCoder) -> None:
+        self._coder = coder
+
+    def encode(self, part: str, batch: KeptBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
+        """Tokens of the conversations; see `ChatCoder.encode`."""
+        if batch.turns is None:
+            raise ValueError(f"part {part} has no turns: its documents are no conversations; delete its receipts")
+        return self._coder.encode(batch.texts, batch.turns)
+
+    def notes(self) -> dict[str, int]:
+        """Nothing."""
+        return {}
+
+
+def coder_of(storage: Storage, unit: Unit, tokenizer_json: bytes, encoder: Encoder) -> Coder:
+    """How the documents of a unit become tokens."""
+    if unit.template is None:
+        return TextCoder(tokenizer_json, encoder)
+    template = stored_template(storage, unit.template)
+    return ConversationCoder(ChatCoder(tokenizer_json, template, encoder.policy, encoder.special_ids))

@@ -1,0 +1,1 @@
+"""`tokenmill mix`: sources of several runs as one mixture."""
