@@ -112,6 +112,18 @@ def test_long_stretches_are_those_of_the_oracle():
     assert loops(texts) == [slow_loops(text, WORDS, PLAIN_WORDS) for text in texts]
 
 
+def test_stretches_right_behind_a_shorter_period_are_found():
+    """What is passed over ends where the other begins, wherever that is."""
+    texts = [
+        "=" * before + unit * 3 + "!"
+        for unit in ("we go on", "and so it goes", "to be, or not to be")
+        for before in range(2 * len(unit), 4 * len(unit))
+    ]
+    found = loops(texts)
+    assert found == [slow_loops(text, WORDS, PLAIN_WORDS) for text in texts]
+    assert {repeats for repeats, _ in found} == {3}
+
+
 @pytest.mark.parametrize(
     ("text", "repeats"),
     [
