@@ -60,12 +60,13 @@ def ask_all(
     Raises:
         EndpointError: the endpoint is gone, or will have no request.
     """
+    asking = _Asking(settings, endpoint, ledger, asks, told)
     try:
-        asyncio.run(_Asking(settings, endpoint, ledger, asks, told).go())
+        asyncio.run(asking.go())
     except ExceptionGroup as group:
         raise _first(group) from group
     finally:
-        ledger.fold()
+        asking.finish()
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
@@ -98,6 +99,10 @@ class _Asking:
         async with self._endpoint, asyncio.TaskGroup() as group:
             for _ in range(self._settings.concurrency):
                 group.create_task(self._work())
+
+    def finish(self) -> None:
+        """Enter what came and waits to be entered, when nothing runs any more; then tidy up."""
+        self._recorder.finish()
 
     async def _work(self) -> None:
         while (ask := await self._next()) is not None:
@@ -162,6 +167,13 @@ class _Recorder:
             for _, each in batch:
                 if not each.done():
                     each.set_result(None)
+
+
+    def finish(self) -> None:
+        """Enter what waits, and make parts of all."""
+        if self._waiting:
+            self._ledger.record([row for row, _ in self._waiting])
+        self._ledger.fold()
 
 
 def _row(ask: Ask, outcome: Outcome) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class EndpointServer:
         self.at_once = self.under_way = 0
         self.released = threading.Event()
         self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.server = _Server(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = False
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -68,6 +68,11 @@ class EndpointServer:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A client that was killed is no news."""
 
 
 def _handler(owner: EndpointServer) -> type[BaseHTTPRequestHandler]:
