@@ -1,46 +1,17 @@
-"""Exact duplicates: one 128-bit hash of what a document says, blind only to how it is spaced and encoded.
-
-Normalised text: Unicode NFC, every run of whitespace (`str.split`'s notion) one space, none at either end. Case,
-punctuation and digits are kept: texts that differ in them are near duplicates and go through verification. CCNet
-(Wenzek et al. 2020) also folds case, digits and punctuation, datatrove and Dolma hash the text as it is.
-"""
-
-import unicodedata
+"""Exact duplicates: documents of the same content hash (`filters.content_hashes`)."""
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 
 from tokenmill.dedup.columns import fixed_bytes
 from tokenmill.dedup.radix import order_by
-from tokenmill.manifests.schemas import HASHES
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 HASH_BYTES = 16
-
-
-def normalised(text: str) -> str:
-    """The text that is hashed: NFC, runs of whitespace one space, stripped."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def content_hashes(texts: pa.LargeStringArray) -> pa.RecordBatch:
-    """xxh3-128 of each normalised text.
-
-    Args:
-        texts: one document a row, null where there is none.
-
-    Returns:
-        `manifests.schemas.HASHES`, one row a document in order; null where the text is null. Empty text has a hash.
-    """
-    digests = [
-        None if text is None else xxhash.xxh3_128_digest(normalised(text).encode()) for text in texts.to_pylist()
-    ]
-    return pa.record_batch([pa.array(digests, HASHES.field("content_hash").type)], schema=HASHES)
 
 
 def hash_matrix(column: pa.FixedSizeBinaryArray) -> U8:

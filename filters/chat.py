@@ -30,6 +30,9 @@ from tokenmill.filters.turns import ASSISTANT, TurnSpans, one_answer, turn_spans
 
 VERSION = 1
 
+_SAME_DIGITS = np.arange(256, dtype=np.uint8)
+_SAME_DIGITS[ord("0") : ord("9") + 1] = ord("0")
+
 #: First words of a refusal, in lower case. English, after the heads that instruction sets are cleaned of (Vicuna's
 #: optional_clean.py, WizardLM "unfiltered"), those that open nearly nothing but refusals.
 REFUSALS = (
@@ -60,7 +63,8 @@ CHAT_SCHEMA = pa.schema(
         pa.field("refusals", pa.int32()),  # answers that begin with one, behind their thinking
         pa.field("loop_repeats", pa.int32()),  # of the loop that repeats most; 0 without loops
         pa.field("loop_fraction", pa.float64()),  # of the answer's bytes: in loops
-        pa.field("duplicate_sentence_fraction", pa.float64()),  # of its sentences' code points: said before in it
+        # of its sentences' code points: said before in it, but for digits
+        pa.field("duplicate_sentence_fraction", pa.float64()),
         pa.field("duplicate_ngram_fraction", pa.float64()),  # of its code points: in 10-grams of words met before in it
         pa.field("unfinished_thinks", pa.int32()),  # <think> that is never closed
         pa.field("nested_thinks", pa.int32()),
@@ -111,10 +115,10 @@ class ChatParams:
 class ChatBounds:
     """Bounds over CHAT_SCHEMA, in the order in which they are tried; None is off."""
 
-    max_empty_answers: float | None = 0
-    max_placeholder_answers: float | None = 0
     max_unfinished_thinks: float | None = 0
     max_nested_thinks: float | None = 0
+    max_empty_answers: float | None = 0
+    max_placeholder_answers: float | None = 0
     max_unopened_thinks: float | None = None
     max_empty_thinks: float | None = None
     min_think_fraction: float | None = None
@@ -122,7 +126,7 @@ class ChatBounds:
     max_loop_repeats: float | None = 2
     max_loop_fraction: float | None = None
     max_duplicate_sentence_fraction: float | None = 0.5
-    max_duplicate_ngram_fraction: float | None = 0.5
+    max_duplicate_ngram_fraction: float | None = 0.6
     max_refusals: float | None = None
     max_answer_in_prompt_fraction: float | None = None
     min_turns: float | None = None
@@ -221,10 +225,12 @@ def _matched(data: npt.NDArray[np.uint8], heads: I64, ends: I64, phrases: tuple[
 
 
 def _duplicate_sentences(split: SplitTexts) -> npt.NDArray[np.float64]:
-    """Of the code points of each text's sentences, those of second and later occurrences."""
+    """Of the code points of each text's sentences, those of second and later occurrences, all digits being one."""
     found = split_sentences(split.words)
     again = np.zeros((len(split.texts), 2), np.int64)
-    count_duplicates(found.data, found.starts, found.ends, found.characters, found.documents, again)
+    data = _SAME_DIGITS[found.data]
+    data.flags.writeable = False  # to Numba a writable array is another type
+    count_duplicates(data, found.starts, found.ends, found.characters, found.documents, again)
     return fractions(again[:, 1], _sums(found.characters.astype(np.int64), found.documents))
 
 

@@ -2,29 +2,24 @@
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from tokenmill.filters.eight_bytes import copy_bytes, find_blank
+from tokenmill.filters.normal_form import composing, have_marked, squeeze
 from tokenmill.filters.repeats import count_each, table_size
 from tokenmill.filters.scan import (
     I32,
     I64,
     U8,
     U64,
-    character_at,
     count_characters,
     hash_bytes,
-    skip_space,
-    space_at,
     text_bytes,
 )
 from tokenmill.filters.splitter import Spans
-from tokenmill.kernels import helper
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +43,7 @@ NOTHING = Counts(np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.
 def normalised_hashes(pieces: Spans) -> tuple[U64, I32]:
     """Of n pieces in NFC, runs of white space one space, stripped: uint64[n] hashes and int32[n] code points."""
     hashes, characters = _hash_spaced(pieces.data, pieces.starts, pieces.ends)
-    marked = np.flatnonzero(_have_marked(pieces.data, pieces.starts, pieces.ends, composing()))
+    marked = np.flatnonzero(have_marked(pieces.data, pieces.starts, pieces.ends, composing()))
     if len(marked):
         spans = zip(pieces.starts[marked].tolist(), pieces.ends[marked].tolist(), strict=True)
         lines = [pieces.data[start:end].tobytes().decode() for start, end in spans]
@@ -56,43 +51,6 @@ def normalised_hashes(pieces: Spans) -> tuple[U64, I32]:
         data, bounds = text_bytes(composed)
         hashes[marked], characters[marked] = _hash_spaced(data, bounds[:-1], bounds[1:])
     return hashes, characters
-
-
-@cache
-def composing() -> U8:
-    """For each code point 1 where NFC may change a text that holds it: uint8[0x110000].
-
-    A text of others is in NFC: none of them is composed or decomposed, moves, or joins the one before it.
-    """
-    marked = np.zeros(0x110000, np.uint8)
-    marked[0x1161:0x1176] = marked[0x11A8:0x11C3] = 1  # what Hangul syllables end with
-    for code in (*range(0xC0, 0xD800), *range(0xF900, 0x34000), *range(0xE0000, 0xE01F0)):  # all that are assigned
-        character = chr(code)
-        parts = unicodedata.decomposition(character)
-        if unicodedata.combining(character) or (parts and not unicodedata.is_normalized("NFC", character)):
-            marked[code] = 1
-        if parts and parts[0] != "<":
-            marked[[int(part, 16) for part in parts.split()[1:]]] = 1
-    marked.flags.writeable = False
-    return marked
-
-
-@njit(nogil=True, cache=True)
-def _have_marked(data: U8, starts: I64, ends: I64, marked: U8) -> npt.NDArray[np.bool_]:
-    """Whether spans of bytes hold a marked code point, from U+0300 on: bool[n]."""
-    found = np.zeros(len(starts), np.bool_)
-    for k in range(len(starts)):
-        at, end = starts[k], ends[k]
-        while at < end:
-            if data[at] < 0xCC:  # a byte of a code point below U+0300
-                at += 1
-                continue
-            code, size = character_at(data, at)
-            if marked[code]:
-                found[k] = True
-                break
-            at += size
-    return found
 
 
 @njit(nogil=True, cache=True)
@@ -104,26 +62,9 @@ def _hash_spaced(data: U8, starts: I64, ends: I64) -> tuple[U64, I32]:
     line = np.empty(longest, np.uint8)
     hashes, characters = np.empty(len(starts), np.uint64), np.empty(len(starts), np.int32)
     for k in range(len(starts)):
-        size = _squeeze(data, starts[k], ends[k], line)
+        size = squeeze(data, starts[k], ends[k], line)
         hashes[k], characters[k] = hash_bytes(line, 0, size), count_characters(line, 0, size)
     return hashes, characters
-
-
-@helper
-def _squeeze(data: U8, at: int, end: int, line: U8) -> int:
-    """Write bytes at … end to `line`, runs of white space one space, stripped; how many are written."""
-    size = 0
-    at = skip_space(data, at, end)
-    while at < end:
-        stop = find_blank(data, at, end)
-        while stop < end and space_at(data, stop, end) == 0:
-            stop = find_blank(data, stop + 1, end)
-        size = copy_bytes(data, at, stop, line, size)
-        at = skip_space(data, stop, end)
-        if at < end:
-            line[size] = 0x20
-            size += 1
-    return size
 
 
 @njit(nogil=True, cache=True)

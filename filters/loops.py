@@ -13,11 +13,13 @@ Without that a megabyte of one letter would take MAX_PERIOD times as long as ano
 
 People repeat themselves too: "love, love, love", `None, None, None`, rules, tables, zeros. So a stretch is a loop only
 if enough words are said again in it, `words` of them: one word nine times, two five times, four or more three times
-(with 8). In plain text `plain_words` will do: one word five times, two or more three times (with 4). That is text in
-one line, all words, not all of them followed by a comma, in periods of four bytes or more. A word stands between white
-space and is letters for the most part; of Han, kana, Thai and Lao each character is one, and not plain. Without words
-it is a loop from RULE_BYTES on. tests/bench/loops.py measures what that finds of planted loops, and in what people
-wrote.
+(with 8). In plain text `plain_words` will do: one word five times, two or more three times (with 4).
+
+A word stands between white space and is letters for the most part; of Han, kana, Thai and Lao each character is one.
+Beside a word, numbers and the like count as words; marks that stand alone never do. Plain text is in one line, words
+for two thirds, not all of them followed by a comma, none of them a character, in periods of four bytes or more. What
+has no words is a loop from RULE_BYTES on. tests/bench/loops.py measures what that finds of planted loops, and in what
+people wrote.
 """
 
 import numpy as np
@@ -134,7 +136,7 @@ def _matches(text: U8, at: int, period: int) -> bool:
 @helper
 def _words(text: U8, begin: int, end: int, limit: int) -> tuple[int, bool]:
     """Words that begin in begin … end (the last may go on, up to `limit`), and whether they are plain text."""
-    words = commas = 0
+    words = others = commas = 0
     plain = True
     for at in range(begin, end):
         if _is_character_word(text, at, limit):
@@ -142,12 +144,21 @@ def _words(text: U8, begin: int, end: int, limit: int) -> tuple[int, bool]:
             plain = False
         elif text[at] == 0x0A:
             plain = False
-        elif text[at] > 0x20 and text[at - 1] <= 0x20:
+        elif text[at] > 0x20 and text[at - 1] <= 0x20 and not _is_mark(text, at, limit):
             is_word, comma = _is_word(text, at, limit)
             words += int(is_word)
+            others += int(not is_word)
             commas += int(comma)
-            plain = plain and is_word
-    return words, plain and commas < words
+    plain = plain and commas < words and words >= 2 * others
+    return words + others if words > 0 else 0, plain
+
+
+@helper
+def _is_mark(text: U8, at: int, limit: int) -> bool:
+    """Whether one of .,:;!? stands alone."""
+    byte = text[at]
+    alone = at + 1 >= limit or text[at + 1] <= 0x20
+    return bool(alone and (byte == 46 or byte == 44 or byte == 58 or byte == 59 or byte == 33 or byte == 63))
 
 
 @helper

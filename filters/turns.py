@@ -79,6 +79,15 @@ def one_answer(texts: pa.LargeStringArray) -> TurnSpans:
     )
 
 
+def role_texts(texts: pa.LargeStringArray, spans: TurnSpans, role: int) -> pa.LargeStringArray:
+    """Of each conversation the turns of one role, two line ends between them; null where it has none."""
+    of_role = np.flatnonzero(spans.roles == role)
+    contents = turn_texts(texts, spans).take(pa.array(of_role))
+    offsets = np.searchsorted(of_role, spans.documents).astype(np.int64)
+    joined = pc.binary_join(pa.LargeListArray.from_arrays(offsets, contents), pa.scalar("\n\n", pa.large_string()))
+    return pc.if_else(pa.array(np.diff(offsets) > 0), joined, pa.scalar(None, pa.large_string()))
+
+
 def turn_texts(texts: pa.LargeStringArray, spans: TurnSpans) -> pa.LargeStringArray:
     """The contents of the turns, one after another; their bytes are copied."""
     offsets, data = text_buffers(texts)

@@ -12,78 +12,13 @@ since every quota on the way is whole. Nothing is asked for that is not there: t
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 
+from tokenmill.manifests.over_budget import over_budget
 from tokenmill.manifests.stages import source_of
+from tokenmill.manifests.wanted import Packed, Taken, Wanted, WantedStage
 
 _ZERO = Fraction(0)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a stage wants of a source.
-
-    Attributes:
-        tokens: its budget; None where it has a weight.
-        weight: its weight; None where it has a budget.
-        max_epochs: how often it may be visited up to the end of the stage.
-        strata: weights of its tokens, by parts of the stratum's name.
-    """
-
-    tokens: int | None
-    weight: Fraction | None
-    max_epochs: Fraction = Fraction(1)
-    strata: Mapping[str, Fraction] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class WantedStage:
-    """What a stage wants.
-
-    Attributes:
-        sources: by name.
-        tokens: of all; None: the sum of budgets, or as many as weights can get in the only stage.
-        batch_rows: its rows are a multiple of it.
-    """
-
-    sources: Mapping[str, Wanted]
-    tokens: int | None = None
-    batch_rows: int = 1
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What there is of a component: rows, and the tokens in them that are not padding."""
-
-    rows: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What a stage takes of a component.
-
-    Attributes:
-        component: its name.
-        packed: what there is.
-        asked: tokens that were asked for.
-        max_epochs: as wanted.
-        before: rows that earlier stages take.
-        rows: that this one takes; perhaps 0.
-    """
-
-    component: str
-    packed: Packed
-    asked: Fraction
-    max_epochs: Fraction
-    before: int
-    rows: int
-
-    @property
-    def tokens(self) -> Fraction:
-        """In these rows, on average."""
-        return Fraction(self.rows * self.packed.tokens, self.packed.rows)
 
 
 def settle(stages: Sequence[WantedStage], packed: Mapping[str, Packed]) -> list[list[Taken]]:
@@ -102,13 +37,14 @@ def settle(stages: Sequence[WantedStage], packed: Mapping[str, Packed]) -> list[
         shares = {name: _shares(name, wanted, packed) for name, wanted in stage.sources.items()}
         budgets = _budgets(stage, shares, packed, _where(index, stages))
         asked.append({c: budgets[name] * part for name, parts in shares.items() for c, part in parts.items()})
-    if over := _over(stages, asked, packed):
+    if over := over_budget(stages, asked, packed):
         raise ValueError("\n".join(["more is asked for than there is, times max_epochs:", *over]))
     found: list[list[Taken]] = []
     used: dict[str, int] = {}
     for index, (stage, one) in enumerate(zip(stages, asked, strict=True)):
         caps = {name: stage.sources[source_of(name)].max_epochs for name in one}
-        left = {name: int(caps[name] * packed[name].rows) - used.get(name, 0) if one[name] else 0 for name in one}
+        most = {name: int(caps[name] * packed[name].rows) if one[name] else 0 for name in one}
+        left = {name: max(0, limit - used.get(name, 0)) for name, limit in most.items()}
         rows = _rows({name: one[name] * packed[name].rows / packed[name].tokens for name in one}, left, stage)
         if not sum(rows.values()):
             raise ValueError(
@@ -192,74 +128,6 @@ def _most(
         for name, share in shares[source].items()
         if part * share
     )
-
-
-def _over(
-    stages: Sequence[WantedStage], asked: Sequence[Mapping[str, Fraction]], packed: Mapping[str, Packed]
-) -> list[str]:
-    """A line for each source, in the stage in which it is asked for too often: the first such stage."""
-    found: dict[str, str] = {}
-    sums: dict[str, Fraction] = {}
-    for index, (stage, one) in enumerate(zip(stages, asked, strict=True)):
-        for name, tokens in one.items():
-            sums[name] = sums.get(name, _ZERO) + tokens
-        for source, wanted in stage.sources.items():
-            worst = max(
-                (name for name in one if source_of(name) == source),
-                key=lambda name: (sums[name] / packed[name].tokens, name),
-            )
-            if sums[worst] / packed[worst].tokens > wanted.max_epochs and source not in found:
-                where = f"stage {index}: " if len(stages) > 1 else ""
-                found[source] = f"  {where}{_line(source, wanted, worst, one, sums, packed)}"
-    if found and len(stages) == 1:
-        caps = {name: stages[0].sources[source_of(name)].max_epochs * packed[name].tokens for name in sums}
-        fits = sum(sums.values()) / max(tokens / caps[name] for name, tokens in sums.items())
-        return [*found.values(), f"  in these proportions the mixture can have {int(fits):,} tokens"]
-    return list(found.values())
-
-
-def _line(
-    source: str,
-    wanted: Wanted,
-    worst: str,
-    asked: Mapping[str, Fraction],
-    sums: Mapping[str, Fraction],
-    packed: Mapping[str, Packed],
-) -> str:
-    """Why what is asked of a source is too much, and what would do.
-
-    Args:
-        source: its name.
-        wanted: of it, in the stage.
-        worst: its component that is repeated most.
-        asked: tokens of each component in the stage.
-        sums: and with the stages before.
-        packed: what there is.
-    """
-    members = [name for name in asked if source_of(name) == source]
-    epochs = sums[worst] / packed[worst].tokens
-    even = all(sums[name] / packed[name].tokens == epochs for name in members)
-    counted = members if even else [worst]
-    what = f"source {source!r}" if even else f"stratum {worst.split('/', 1)[1]!r} of source {source!r}"
-    tokens, there = sum((sums[name] for name in counted), _ZERO), sum(packed[name].tokens for name in counted)
-    before = tokens - sum((asked[name] for name in counted), _ZERO)
-    allowed = wanted.max_epochs * there
-    of_source = sum((asked[name] for name in members), _ZERO)
-    here = tokens - before
-    most = int(of_source * (allowed - before) / here) if here and allowed > before else 0
-    return (
-        f"{what}: asked {_up(tokens):,} tokens"
-        + (f" (of these {_up(before):,} in earlier stages)" if before else "")
-        + f", there are {there:,}, × max_epochs {float(wanted.max_epochs):g} = {int(allowed):,}, short by "
-        f"{_up(tokens - allowed):,}: max_epochs {_up(epochs * 1000) / 1000:g} would do, or "
-        + (f"a budget of {most:,}" if wanted.tokens is not None else f"a weight that comes to {most:,}")
-        + " tokens of the source"
-    )
-
-
-def _up(number: Fraction) -> int:
-    """The least whole number that is not less."""
-    return -int(-number // 1)
 
 
 def _rows(quotas: Mapping[str, Fraction], limits: Mapping[str, int], stage: WantedStage) -> dict[str, int]:

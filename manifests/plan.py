@@ -211,6 +211,11 @@ def validation_plan(mixture: Mixture, packed: Mapping[str, tuple[int, int]]) -> 
         ValueError: nothing was held out; says how a recipe does.
     """
     held_out = {name: found for name, found in packed.items() if name.split("/")[1] == "validation"}
+    if not held_out and mixture.runs:
+        raise ValueError(
+            "the mixture has no held-out rows: its recipe says `validation: false`, or nothing of its sources was held "
+            f"out; it has {', '.join(sorted(packed))}"
+        )
     if not held_out:
         raise ValueError(
             "the run holds out no documents for validation: give `strata: {validation_fraction: 0.01}` to a source of "

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tokenmill.filters import c4, chat, fineweb, gopher, repeated_lines, repetition
+from tokenmill.filters import c4, chat, chat_language, fineweb, gopher, repeated_lines, repetition
 from tokenmill.filters.splitter import SplitTexts
 from tokenmill.filters.stop_words import StopWords
 
@@ -38,22 +38,29 @@ class Group:
         version: raised when the measure changes what it writes.
         bounds: frozen dataclass of `min_<signal>` / `max_<signal>`.
         params: frozen dataclass of what the measure depends on, or None.
-        measure: the function.
+        measure: the function of texts alone, where there is one.
         edits: whether it also edits the text; the groups after it then read the edited text.
         per_language: whether its bounds may differ by language, as filters/languages.yaml says.
         measure_with: the function that measures with the stop words of each text's language, where it looks at them.
         measure_turns: the function that measures conversations: texts, rows of TURNS as they lie in them, params.
+        measure_languages: the same, with the source's language model behind them.
     """
 
     name: str
     version: int
     bounds: type
-    measure: Measure
+    measure: Measure | None = None
     params: type | None = None
     edits: bool = False
     per_language: bool = False
     measure_with: Callable[[SplitTexts, StopWords], Measured] | None = None
     measure_turns: Callable[[SplitTexts, pa.RecordBatch, Any], Measured] | None = None
+    measure_languages: Callable[[SplitTexts, pa.RecordBatch, Any, chat_language.Identify], Measured] | None = None
+
+    @property
+    def by_turns(self) -> bool:
+        """Whether it measures conversations."""
+        return self.measure_turns is not None or self.measure_languages is not None
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -113,6 +120,15 @@ GROUPS: dict[str, Group] = {
             lambda split, params, first_row: Measured(chat.chat_signals(split.texts, params)),
             params=chat.ChatParams,
             measure_turns=lambda split, turns, params: Measured(chat.chat_signals(split.texts, params, turns)),
+        ),
+        Group(
+            "chat_language",
+            chat_language.VERSION,
+            chat_language.ChatLanguageBounds,
+            params=chat_language.ChatLanguageParams,
+            measure_languages=lambda split, turns, params, identify: Measured(
+                chat_language.chat_language_signals(split.texts, params, turns, identify)
+            ),
         ),
     )
 }

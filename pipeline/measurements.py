@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.dedup.exact import content_hashes
 from tokenmill.dedup.folding import UNICODE_VERSION
 from tokenmill.dedup.minhash import signatures
 from tokenmill.filters.classifier import VERSION as CLASSIFIER_VERSION
+from tokenmill.filters.content_hashes import content_hashes
 from tokenmill.filters.repeated_lines import RULE, RepeatedLinesParams, repeated_lines
 from tokenmill.filters.repeated_lines import VERSION as REPEATED_LINES_VERSION
 from tokenmill.filters.splitter import SplitTexts
@@ -83,7 +83,7 @@ def measurements(recipe: Recipe, source: Source, gathered: Gathered | None = Non
         found.append(_language(source.language.model, source.language.prefix_bytes))
     for entry in source.filters:
         if entry.group != RULE:
-            found.append(_filter(entry))
+            found.append(_filter(entry, source))
         elif gathered is not None:
             found.append(_repeated_lines(entry, source.name, gathered))
         else:
@@ -108,7 +108,7 @@ def _language(name: str, prefix_bytes: int) -> Measurement:
     )
 
 
-def _filter(entry: Filter) -> Measurement:
+def _filter(entry: Filter, source: Source) -> Measurement:
     if entry.group.startswith(GUEST):
         return _guest(entry.group, entry.params)
     if entry.group.startswith(CLASSIFIERS):
@@ -119,11 +119,15 @@ def _filter(entry: Filter) -> Measurement:
     params = group.params(**entry.params) if group.params else None
     if group.measure_turns is not None:
         return _by_turns(group, entry.params, params, group.measure_turns)
+    if group.measure_languages is not None:
+        return _by_turns(group, entry.params, params, group.measure_languages, source.language_model)
+    measure = group.measure
+    assert measure is not None, f"group {group.name} has a function that measures"
     return Measurement(
         group.name,
         group.version,
         entry.params,
-        lambda batch: group.measure(batch.split, params, batch.first_row),
+        lambda batch: measure(batch.split, params, batch.first_row),
         group.edits,
     )
 
@@ -173,12 +177,23 @@ def _classifier(group: str, model: str, label: str, max_bytes: int | None) -> Me
     )
 
 
-def _by_turns(group: Group, given: Mapping[str, Any], params: Any, measure: Callable[..., Measured]) -> Measurement:
+def _by_turns(
+    group: Group,
+    given: Mapping[str, Any],
+    params: Any,
+    measure: Callable[..., Measured],
+    language_model: str | None = None,
+) -> Measurement:
+    """A group that looks at the turns of conversations, and maybe asks a language model."""
+    model = None if language_model is None else load_language_model(language_model)
+    others = [] if model is None else [model.languages]
+
     def measured(batch: Batch) -> Measured:
         assert batch.turns is not None, "the recipe wants reader `chat` for this group"
-        return measure(batch.split, batch.turns, params)
+        return measure(batch.split, batch.turns, params, *others)
 
-    return Measurement(group.name, group.version, given, measured, by_turns=True)
+    inputs = {} if model is None else {f"language_model/{model.name}": model.model_hash}
+    return Measurement(group.name, group.version, given, measured, by_turns=True, inputs=inputs)
 
 
 def _by_language(group: Group, measure_with: Callable[..., Measured]) -> Measurement:

@@ -67,11 +67,13 @@ def new_table(storage: Storage, schema: pa.Schema) -> Iterator[TableWriter]:
             writer.close()
 
 
-def write_table(storage: Storage, name: str, path: str, table: pa.Table, *, replace: bool = True) -> Output:
-    """Write a whole table as row groups of 64Ki rows; see `Draft.commit`."""
+def write_table(
+    storage: Storage, name: str, path: str, table: pa.Table, *, group_rows: int = 1 << 16, replace: bool = True
+) -> Output:
+    """Write a whole table as row groups of so many rows; see `Draft.commit`."""
     with new_table(storage, table.schema) as writer:
-        for start in range(0, table.num_rows, 1 << 16):
-            writer.write_group(table.slice(start, 1 << 16))
+        for start in range(0, table.num_rows, group_rows):
+            writer.write_group(table.slice(start, group_rows))
         return writer.commit(name, path, replace=replace)
 
 

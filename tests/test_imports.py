@@ -24,7 +24,7 @@ MAY_IMPORT = {
 # What a pure package may use from outside the standard library.
 PURE = {"numba", "numpy", "pyarrow", "tokenmill", "xxhash"}
 # Rooms of pipeline/ that a trainer, or a child process without Ray, imports.
-WITHOUT_RAY = ("pipeline.loader", "pipeline.readers", "pipeline.tokens", "pipeline.extraction")
+WITHOUT_RAY = ("pipeline.chat", "pipeline.loader", "pipeline.readers", "pipeline.tokens", "pipeline.extraction")
 
 # pipeline/storage.py opens files. What else touches the file system, and why it may.
 MAY_TOUCH_FILES = {

@@ -33,6 +33,11 @@ def run(place: Path, *command: str) -> str:
     return done.stdout
 
 
+def _with_infra(place: Path) -> None:
+    if not (place / "infra").exists():
+        (place / "infra").symlink_to(REPOSITORY / "infra")
+
+
 def test_the_ten_lines_build_and_load_a_mixture(place: Path):
     shell = next(text for kind, text in BLOCKS if kind == "sh" and "out/recipe.yaml" in text)
     assert len(shell.strip().splitlines()) <= 10
@@ -57,9 +62,19 @@ def test_train_with_others(place: Path):
     not all(map(find_spec, ("torch", "transformers", "accelerate"))), reason="transformers or accelerate is missing"
 )
 def test_train_with_hugging_face(place: Path):
-    (place / "infra").symlink_to(REPOSITORY / "infra")
+    _with_infra(place)
     run(place, "bash", "-euc", next(text for kind, text in BLOCKS if kind == "sh" and "hugging_face" in text))
     assert (place / "out" / "checkpoints" / "checkpoint-4" / "loader.json").exists()
+
+
+def test_conversations(place: Path):
+    _with_infra(place)
+    said = run(
+        place, "bash", "-euc", next(text for kind, text in BLOCKS if kind == "sh" and "conversations.py" in text)
+    )
+    assert "are answers (" in said
+    assert "So we try again, and look at the argument once more." in said
+    run(place, sys.executable, "-c", next(text for kind, text in BLOCKS if kind == "python" and "out/sft" in text))
 
 
 def test_stages_and_validation(place: Path):

@@ -80,7 +80,7 @@ class ChatCoder:
 def _want_end(tokens, answers, offsets, eos, wanted):  # type: ignore[no-untyped-def]
     """Mark the conversations, bool [n], whose last answer does not end with EOS; what stands behind it joins it.
 
-    So that answer goes on to the EOS: where a template prints a newline behind every turn, that is learnt before the end.
+    So that answer goes on to the EOS: a newline that a template prints behind every turn is learnt before the end.
     """
     for conversation in range(len(wanted)):
         place = offsets[conversation + 1] - 1

@@ -44,4 +44,4 @@ class Conversation(NamedTuple):
 def message_of(turn: Turn) -> dict[str, Any]:
     """What a chat template sees of a turn: "role", "content" and its fields, but for those that are None."""
     fields = {} if turn.fields is None else {name: value for name, value in turn.fields.items() if value is not None}
-    return {**fields, "role": turn.role, "content": turn.content}
+    return {"role": turn.role, "content": turn.content} | fields | {"role": turn.role, "content": turn.content}

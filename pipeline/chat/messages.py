@@ -63,16 +63,25 @@ def turns_of(messages: Any, roles: Mapping[str, str] = ROLES, branch: str | None
     """
     if isinstance(messages, str):
         messages = _parsed(messages)
-    if isinstance(messages, Mapping) and messages and all(isinstance(column, list) for column in messages.values()):
+    if isinstance(messages, dict) and messages and all(isinstance(column, list) for column in messages.values()):
         # older `datasets` keep a list of structs as a struct of lists
         messages = [dict(zip(messages, row, strict=True)) for row in zip(*messages.values(), strict=False)]
     if not isinstance(messages, list):
         raise RefusedError("chat.not_a_list", f"the messages are {_kind(messages)}")
-    return [_turn(message, index, roles, branch) for index, message in enumerate(messages)]
+    turns: list[Turn] = []
+    for index, message in enumerate(messages):
+        if type(message) is dict and len(message) == 2:  # most are: a role and a string
+            name, content = message.get("role"), message.get("content")
+            role = roles.get(name) if type(name) is str else None
+            if role is not None and type(content) is str and name != "function_call":
+                turns.append(Turn(role, clean(content), branch))
+                continue
+        turns.append(_turn(message, index, roles, branch))
+    return turns
 
 
 def _turn(message: Any, index: int, roles: Mapping[str, str], branch: str | None) -> Turn:
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         raise RefusedError("chat.not_an_object", f"turn {index} is {_kind(message)}")
     name = message.get("role")
     content = message.get("content")
@@ -81,8 +90,6 @@ def _turn(message: Any, index: int, roles: Mapping[str, str], branch: str | None
     role = roles.get(name) if isinstance(name, str) else None
     if role is None:
         raise RefusedError("chat.unknown_role", f"turn {index} has the role {name!r}; known are {', '.join(roles)}")
-    if len(message) == 2 and type(content) is str and name != "function_call":  # most are
-        return Turn(role, clean(content), branch)
     fields = {key: message[key] for key in _KEPT if message.get(key) is not None}
     calls = message.get("tool_calls") or message.get("function_call")
     if name == "function_call":
@@ -101,15 +108,15 @@ def _text(content: Any, index: int) -> str:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, Mapping):
+    if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list):
         raise RefusedError("chat.not_a_string", f"the content of turn {index} is {_kind(content)}")
     pieces: list[str] = []
     for piece in content:
-        text = piece.get("text") if isinstance(piece, Mapping) else piece
+        text = piece.get("text") if isinstance(piece, dict) else piece
         if not isinstance(text, str):
-            found = (piece.get("type") if isinstance(piece, Mapping) else None) or repr(piece)
+            found = (piece.get("type") if isinstance(piece, dict) else None) or repr(piece)
             raise RefusedError("chat.not_a_string", f"the content of turn {index} has a piece that is {found}")
         pieces.append(text)
     return "".join(pieces)
@@ -132,7 +139,7 @@ def _calls(calls: Any, index: int) -> list[Any]:
     """
     if isinstance(calls, str):
         calls = _parsed(calls)
-    if isinstance(calls, Mapping):
+    if isinstance(calls, dict):
         calls = [calls]
     if not isinstance(calls, list) or not calls:
         raise RefusedError("chat.bad_tool_call", f"the calls of turn {index} are {_kind(calls)}")
@@ -140,12 +147,12 @@ def _calls(calls: Any, index: int) -> list[Any]:
 
 
 def _call(call: Any, index: int) -> dict[str, Any]:
-    if isinstance(call, Mapping):
+    if isinstance(call, dict):
         told = {key: value for key, value in call.items() if value is not None}
         if "function" not in told:
             told = {"type": "function", "function": told}
         function = told["function"]
-        if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
             function = {key: value for key, value in function.items() if value is not None}
             arguments = function.get("arguments")
             if isinstance(arguments, str):

@@ -13,9 +13,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jinja2
 
 from tokenmill.pipeline.chat.conversation import Conversation, Turn, message_of
-from tokenmill.pipeline.chat.sandbox import PURE, EndlessError, MissingDateError, dumps
+from tokenmill.pipeline.chat.limits import EndlessError
+from tokenmill.pipeline.chat.sandbox import PURE, MissingDateError, dumps
 from tokenmill.pipeline.chat.symbolic import Text, json_value
-from tokenmill.pipeline.chat.template import ChatTemplate
+from tokenmill.pipeline.chat.template import MOST_REASON, ChatTemplate
 from tokenmill.pipeline.chat.tracing import TOOLS, Piece, Trace, Untracked, holds_symbol
 
 MOST_LEAVES, MOST_SHAPES = 256, 20_000
@@ -31,16 +32,8 @@ _NAMES: dict[str, Any] = {
 }
 
 
-class Skeleton(NamedTuple):
-    """What a template prints of all conversations that go one way through it.
-
-    Attributes:
-        pieces: in order; no two literals of one kind stand beside each other.
-        generates: whether a {% generation %} was met.
-    """
-
-    pieces: tuple[Piece, ...]
-    generates: bool
+#: What a template prints of all conversations that go one way through it; no two literals of one kind side by side.
+Skeleton = tuple[Piece, ...]
 
 
 def expression(source: str) -> Callable[[Any, Any, Any], Any]:
@@ -66,10 +59,10 @@ def skeleton(
         messages.append(message)
     tools = None if conversation.tools is None else json_value(trace, "t", conversation.tools, TOOLS)
     printed = template.run(messages, tools, trace, add_generation_prompt)
-    return Skeleton(_merged(printed), template.sandbox.generates)
+    return _merged(printed)
 
 
-def _merged(printed: Sequence[Any]) -> tuple[Piece, ...]:
+def _merged(printed: Sequence[Any]) -> Skeleton:
     pieces: list[Piece] = []
     for part in printed:
         for piece in part.pieces if isinstance(part, Text) else (Piece(part),):
@@ -97,7 +90,7 @@ class Renderer(Generic[Leaf]):
     Leaves are what `finish` makes of a skeleton, and reasons (str) why the template takes none of the conversations.
 
     Attributes:
-        template: as given; may be swapped for no other.
+        template: as given.
         runs: how often the template ran.
     """
 
@@ -141,7 +134,7 @@ class Renderer(Generic[Leaf]):
         except (MissingDateError, MemoryError):
             raise
         except Exception as error:  # whatever a stranger's program may raise
-            leaf = self.template.refusal(conversation) or f"template_untracked: {error}"
+            leaf = self.template.refusal(conversation) or f"template_untracked: {str(error)[:MOST_REASON]}"
             told = isinstance(error, jinja2.TemplateError) and not holds_symbol(error.message)
             if not told and not (isinstance(error, EndlessError) and leaf == "template_endless"):
                 return leaf
@@ -176,24 +169,36 @@ class Marks(NamedTuple):
     Attributes:
         prompt: what `add_generation_prompt` adds behind a user's turn; "" where that is not told apart.
         tail: what the template prints behind a last answer.
+        between: what it prints between an answer and a user's next turn.
     """
 
     prompt: str
     tail: str
+    between: str
 
 
 def marks_of(template: ChatTemplate) -> Marks:
-    """Marks, found by rendering small conversations. Raises MissingDateError."""
-    user, answer, system = Turn("user", "a"), Turn("assistant", "b"), Turn("system", "c")
-    prompt = tail = ""
-    for turns in ((user,), (system, user)):
-        if template.refusal(Conversation(turns)) is None and template.refusal(Conversation((*turns, answer))) is None:
-            asked = Conversation(turns)
+    """Marks, found by rendering small conversations; "" each that cannot be. Raises MissingDateError."""
+    first, answer, user = Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c")
+    prompt = tail = between = ""
+    for head in ((first,), (Turn("system", "d"), first)):
+        asked, answered = Conversation(head), Conversation((*head, answer))
+        if template.refusal(asked) is None and template.refusal(answered) is None and not (prompt or tail):
             before, behind = template.render(asked), template.render(asked, add_generation_prompt=True)
-            prompt = prompt or (behind[len(before) :] if behind.startswith(before) else "")
-            try:
-                last = skeleton(template, Conversation((*turns, answer)), Trace()).pieces[-1]
-            except (Untracked, IndexError):
-                continue
-            tail = tail or ("" if last.source else last.value)
-    return Marks(prompt, tail)
+            prompt = behind[len(before) :] if behind.startswith(before) else ""
+            tail = _literal_behind(template, answered, len(head))
+            between = _literal_behind(template, Conversation((*head, answer, user, answer)), len(head))
+    return Marks(prompt, tail, between)
+
+
+def _literal_behind(template: ChatTemplate, conversation: Conversation, turn: int) -> str:
+    """The literal behind a turn's last piece; "" where there is none, or the conversation is not taken."""
+    if template.refusal(conversation) is not None:
+        return ""
+    try:
+        pieces = skeleton(template, conversation, Trace())
+    except Untracked:
+        return ""
+    places = [at for at, piece in enumerate(pieces) if piece.turn == turn]
+    behind = pieces[places[-1] + 1 : places[-1] + 2] if places else ()
+    return "".join([piece.value for piece in behind if not piece.source])

@@ -16,14 +16,18 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import _PassArg
 
+from tokenmill.pipeline.chat.limits import (
+    MOST_PRINTED,
+    MOST_SIZE,
+    MOST_STEPS,
+    EndlessError,
+    check_operator,
+    check_width,
+)
 from tokenmill.pipeline.chat.symbolic import Number, Strings, Structure, Text, joined, tracked
 from tokenmill.pipeline.chat.template_code import Generation, TemplateDict, TemplateNamespace, TrackingCode
 from tokenmill.pipeline.chat.tracing import Symbol, Trace, Untracked, holds_symbol, plain, source_of, turn_of
 
-MOST_STEPS = 2_000_000
-MOST_PRINTED = 1 << 26
-#: Longest string or list that `+` and `*` may make, and largest number that may go into a call: how wide, how often.
-_MOST_SIZE = 1 << 24
 #: Filters of lists that look at what is in them in ways that are tracked.
 _THROUGH = {"default", "d", "first", "last", "length", "count", "list", "map", "select", "selectattr"}
 _THROUGH |= {"reject", "rejectattr", "reverse"}
@@ -53,10 +57,6 @@ _COMPARING = {
 _COMPARING |= {"in", "divisibleby", "odd", "even"}
 
 
-class EndlessError(Exception):
-    """A template that takes too many steps, or asks for too large a thing."""
-
-
 class RefusedError(jinja2.TemplateError):
     """What `raise_exception` of a template raises."""
 
@@ -81,7 +81,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     Attributes:
         trace: of the run, None where nothing is tracked.
-        generates: whether a {% generation %} was met.
     """
 
     code_generator_class = TrackingCode
@@ -90,7 +89,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self, date: datetime.date | None) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
         self.trace: Trace | None = None
-        self.generates = False
         self._steps = 0
         self._date = date
         self.filters["tojson"] = dumps
@@ -105,7 +103,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def run(self, template: jinja2.Template, values: Mapping[str, Any], trace: Trace | None) -> list[Any]:
         """What the template prints: strings and Texts in order."""
-        self.trace, self.generates, self._steps = trace, False, 0
+        self.trace, self._steps = trace, 0
         printed: list[Any] = []
         size, parts = 0, cast("Iterable[Any]", template.root_render_func(template.new_context(dict(values))))
         for part in parts:
@@ -125,8 +123,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Strings and Texts as one."""
         parts = list(parts)
         if self.trace is None or not any(isinstance(part, Text) for part in parts):
-            if sum(map(len, parts)) > _MOST_SIZE:
-                raise EndlessError(f"a string of more than {_MOST_SIZE:,} characters")
+            if sum(map(len, parts)) > MOST_SIZE:
+                raise EndlessError(f"a string of more than {MOST_SIZE:,} characters")
             return "".join(parts)
         return joined(self.trace, parts)
 
@@ -171,8 +169,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """`function(…)`."""
-        self._limit(args)
-        self._limit(kwargs.values())
+        check_width(getattr(function, "__name__", ""), args, kwargs)
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str) and function.__name__ == "join" and len(args) == 1:
             return self._join(args[0], owner)
@@ -180,17 +177,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """An operator that can make large things."""
-        if operator != "%" and not (isinstance(left, Symbol) or isinstance(right, Symbol)):
-            size = _size(left) + _size(right) if operator == "+" else _size(left) * _size(right)
-            if operator == "**" and isinstance(left, int) and isinstance(right, int):
-                size = left.bit_length() * max(0, right)
-            if size > _MOST_SIZE:
-                raise EndlessError(f"{operator} makes something of size {size:,}")
+        if not (isinstance(left, Symbol) or isinstance(right, Symbol)):
+            check_operator(operator, left, right)
         return super().call_binop(context, operator, left, right)
-
-    def _limit(self, values: Any) -> None:
-        if any(isinstance(value, int) and abs(value) > _MOST_SIZE for value in values):
-            raise EndlessError("a number too large goes into a call")
 
     def _counted(self, value: Any) -> Any:
         if isinstance(value, str | list | tuple):
@@ -216,8 +205,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._limit(args[begin:])
-            self._limit(kwargs.values())
+            check_width(name, args[begin + 1 :], kwargs)
             if name == "join" and self.trace is not None and args[begin + 2 :] == () and not kwargs:
                 return self._join(*args[begin:])
             if self.trace is None or not _may_hold_symbol((args[begin:], kwargs)):
@@ -237,6 +225,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return value.length()
         if name == "items" and isinstance(value, Structure):
             return value.method("items")()
+        if name == "dictsort" and not rest and kwargs.keys() <= {"case_sensitive", "reverse"}:  # by keys, that is
+            return function(dict(value.method("items")()) if isinstance(value, Structure) else value, **kwargs)
         if isinstance(value, Text):
             if name in ("trim", "lower", "upper", "replace"):
                 return value.method("strip" if name == "trim" else name)(*rest, **kwargs)
@@ -261,12 +251,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for part in parts:
             found += [between, self.shown(part)] if found else [self.shown(part)]
         return self.concat(found)
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str | list | tuple):
-        return len(value)
-    return max(value, 1) if isinstance(value, int) and not isinstance(value, bool) else 1
 
 
 def _may_hold_symbol(value: Any) -> bool:

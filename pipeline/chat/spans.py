@@ -6,7 +6,8 @@ An assistant's answer is what the model gives by itself and is trained on:
 - else from behind the generation prompt (what `add_generation_prompt` adds; "<|im_start|>assistant\n") where that
   stands right before the turn, or from the turn's first own character; over all that lies between the turn's own
   strings, such as "\n</think>\n\n"; up to the control token that ends the turn, that token included. This token is the
-  last that the template prints behind a last answer; what follows it ("\n") is the template's again.
+  first that the template prints behind a last answer, or the one that it prints in its place before a user's next turn;
+  what follows it ("\n") is the template's again. A template that prints none behind a last answer has none.
 
 A turn's own strings are its content and its other fields, a tool call's name and arguments.
 """
@@ -30,21 +31,23 @@ class Stretch(NamedTuple):
     answers: tuple[bool, ...]
 
 
-def stretches(skeleton: Skeleton, roles: Sequence[str], prompt: str, end: str, generation: bool) -> list[Stretch]:
+def stretches(
+    skeleton: Skeleton, roles: Sequence[str], prompt: str, ends: Sequence[str], generation: bool
+) -> list[Stretch]:
     """The pieces in order, literals joined, and which of them are answers.
 
     Args:
         skeleton: what the template prints.
         roles: of the turns.
         prompt: the generation prompt; "" where there is none.
-        end: the control token that ends an assistant's turn; "" where there is none.
+        ends: control tokens that end an assistant's turn.
         generation: the template has {% generation %}.
 
     Raises:
         Untracked: a piece is partly one turn's and partly another's or the template's.
     """
     found: list[Stretch] = []
-    for piece in skeleton.pieces:
+    for piece in skeleton:
         if piece.turn == MIXED:
             raise Untracked(f"it prints what is made of several strings: {piece.source[:200]}")
         answer = piece.generated if generation else piece.turn >= 0 and roles[piece.turn] == "assistant"
@@ -58,7 +61,7 @@ def stretches(skeleton: Skeleton, roles: Sequence[str], prompt: str, end: str, g
         for at, stretch in enumerate(found):
             if not stretch.piece.source:
                 before, behind = _answering(found, at - 1), _answering(found, at + 1)
-                found[at] = Stretch(stretch.piece, _answers(stretch.piece.value, before, behind, prompt, end))
+                found[at] = Stretch(stretch.piece, _answers(stretch.piece.value, before, behind, prompt, ends))
     return found
 
 
@@ -67,13 +70,13 @@ def _answering(found: Sequence[Stretch], at: int) -> int:
     return found[at].piece.turn if 0 <= at < len(found) and found[at].answers[0] else LITERAL
 
 
-def _answers(literal: str, before: int, behind: int, prompt: str, end: str) -> tuple[bool, ...]:
+def _answers(literal: str, before: int, behind: int, prompt: str, ends: Sequence[str]) -> tuple[bool, ...]:
     """Which characters of a literal are an answer's, between pieces of two turns."""
     if before == behind != LITERAL:
         return (True,) * len(literal)
     stop, start = 0, len(literal)
-    if before != LITERAL and end and (place := literal.find(end)) >= 0:
-        stop = place + len(end)
+    if before != LITERAL and (found := [(place, end) for end in ends if (place := literal.find(end)) >= 0]):
+        stop = min(found)[0] + len(min(found)[1])
     if behind != LITERAL and prompt and (place := literal.rfind(prompt, stop)) >= 0:
         start = place + len(prompt)
     return tuple([place < stop or place >= start for place in range(len(literal))])

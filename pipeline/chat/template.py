@@ -9,8 +9,12 @@ from typing import Any
 import jinja2
 
 from tokenmill.pipeline.chat.conversation import Conversation, message_of
-from tokenmill.pipeline.chat.sandbox import EndlessError, MissingDateError, Sandbox
+from tokenmill.pipeline.chat.limits import EndlessError
+from tokenmill.pipeline.chat.sandbox import MissingDateError, Sandbox
 from tokenmill.pipeline.chat.tracing import Trace
+
+#: Characters of a template's message that a reason has.
+MOST_REASON = 200
 
 
 class ChatTemplate:
@@ -71,7 +75,7 @@ class ChatTemplate:
             raise
         except Exception as error:  # whatever a stranger's program may raise
             message = error.message if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
-            return f"template_refused: {message}"
+            return f"template_refused: {str(message)[:MOST_REASON]}"
         return None
 
 

@@ -76,7 +76,6 @@ class Generation(Extension):
         """The body, each piece of it marked, where a run is traced."""
         body: Any = caller()
         environment: Any = self.environment  # a Sandbox
-        environment.generates = True
         if environment.trace is None or (isinstance(body, str) and not body):
             return body
         pieces = body.pieces if isinstance(body, Text) else (Piece(body),)

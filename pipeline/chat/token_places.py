@@ -50,7 +50,7 @@ def place_tokens(
         lengths: int32, of `token_bytes`.
         blank: a text may have got a blank in front.
         starts: int32 a token, to be filled: its first byte.
-        ends: one past its last; at least one byte where a token is only the blank in front.
+        ends: one past its last; a token that is only the blank in front has no byte.
         odd: bool[n], to be filled: the lengths do not add up, nothing is known.
     """
     for text in range(bounds.shape[0] - 1):
@@ -65,7 +65,7 @@ def place_tokens(
         for place in range(first, end if not odd[text] else first):
             starts[place] = max(at, 0)
             at += lengths[tokens[place]]
-            ends[place] = max(at, 1)
+            ends[place] = at
 
 
 @kernel
@@ -85,7 +85,7 @@ def assemble(
     """Control tokens and texts' tokens in order, and whose each is.
 
     A token has the role of the first piece that is some turn's and that it has a byte of, and is an answer if it has a
-    byte of one.
+    byte of one; one without a byte belongs to the piece that has the next.
 
     Args:
         items: int32[k, 3]: control id or -1 for a piece of text; role; whether an answer. Pieces side by side are one

@@ -89,13 +89,15 @@ class ChatEncoder:
         self._answer_finder = finder(self._answer_names)
         marks = marks_of(template)
         self._prompt = marks.prompt
-        self._end = (self._controls.findall(marks.tail) or [""])[-1]
+        tail, between = (self._controls.findall(text) for text in (marks.tail, marks.between))
+        # Before a user's next turn stands an end and a header; one control token alone is of the header.
+        self._ends = tuple(dict.fromkeys(tail[:1] + (between[:1] if len(between) > 1 else []))) if tail else ()
         self._generation = template.generation
         self._renderer: Renderer[Plan] = Renderer(template, self._plan)
         self.dtype = self._segments.encoder.dtype.to_pandas_dtype()
 
     def _plan(self, skeleton: Skeleton, roles: tuple[str, ...]) -> Plan:
-        found = stretches(skeleton, roles, self._prompt, self._end, self._generation)
+        found = stretches(skeleton, roles, self._prompt, self._ends, self._generation)
         return plan_of(found, roles, self._ids, self._controls, self._segments.knows)
 
     def encode(self, conversations: Sequence[Conversation]) -> EncodedChats:
@@ -176,9 +178,10 @@ class ChatEncoder:
         reasons = list(found.reasons)
         names = {i: name for name, i in self._ids.items()}
         for number, items, pieces in batch.slow:
-            whole = encode_whole(self._segments.whole, items, pieces, names)
+            unicode = all(map(_is_unicode, pieces))
+            whole = encode_whole(self._segments.whole, items, pieces, names) if unicode else None
             if whole is None:
-                reasons[number] = OTHERS
+                reasons[number] = OTHERS if unicode else NOT_UNICODE
             else:
                 parts[number] = (whole[0].astype(self.dtype), whole[1], whole[2])
         tokens, roles, answers = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -235,7 +238,7 @@ def _arrow(batch: _Batch) -> tuple[pa.LargeStringArray, list[int]]:
 
 
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _bounds(lengths: Sequence[int]) -> I64:

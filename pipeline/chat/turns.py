@@ -1,8 +1,8 @@
 """Conversations ↔ rows of TURNS and the texts that their turns lie in."""
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import accumulate, repeat
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.filters.turns import turn_spans
+from tokenmill.filters.turns import BRANCHES, ROLES, turn_spans
 from tokenmill.manifests.schemas import TURN, TURNS
 from tokenmill.pipeline.chat.conversation import Conversation, Turn
 from tokenmill.pipeline.extraction.encoding import clean
@@ -90,17 +90,35 @@ def misplaced(texts: pa.LargeStringArray, turns: pa.RecordBatch) -> int:
 
 def conversations_of(texts: pa.LargeStringArray, turns: pa.RecordBatch) -> list[Conversation | None]:
     """The conversations of rows of TURNS and their texts; None where there is no text or no turns."""
+    spans = turn_spans(turns.column("turns"))
+    starts, ends = spans.starts.tolist(), spans.ends.tolist()
+    roles = [ROLES[code] for code in spans.roles.tolist()]
+    branches = [BRANCHES[code] for code in spans.branches.tolist()]
+    fields = _read(_items(turns.column("turns")).field("fields"), len(roles))
+    columns = (turns.column(name).to_pylist() for name in TURNS.names[1:])
     found: list[Conversation | None] = []
-    columns = (turns.column(name).to_pylist() for name in TURNS.names)
-    for text, spans, tools, kind, answer, checker in zip(texts.to_pylist(), *columns, strict=True):
-        if text is None or spans is None:
+    bounds = pairwise(spans.documents.tolist())
+    for text, (first, end), tools, kind, answer, checker in zip(texts.to_pylist(), bounds, *columns, strict=True):
+        if text is None or first == end:
             found.append(None)
             continue
-        cut = tuple(map(_turn, repeat(text.encode()), spans))
-        found.append(Conversation(cut, None if tools is None else json.loads(tools), kind, answer, checker))
+        data = text if text.isascii() else text.encode()
+        contents = [data[starts[at] : ends[at]] for at in range(first, end)]
+        if data is not text:
+            contents = [content.decode() for content in contents]
+        each = map(Turn, roles[first:end], contents, branches[first:end], fields[first:end])
+        found.append(Conversation(tuple(each), None if tools is None else json.loads(tools), kind, answer, checker))
     return found
 
 
-def _turn(data: bytes, span: Mapping[str, Any]) -> Turn:
-    fields = None if span["fields"] is None else json.loads(span["fields"])
-    return Turn(span["role"], data[span["start"] : span["end"]].decode(), span["branch"], fields)
+def _items(turns: pa.ListArray) -> pa.StructArray:
+    """The turns of all rows, one after another."""
+    first, end = turns.offsets[0].as_py(), turns.offsets[-1].as_py()
+    return turns.values.slice(first, end - first)
+
+
+def _read(texts: pa.StringArray, count: int) -> list[Any]:
+    """JSON values; None where there is no text."""
+    if texts.null_count == count:
+        return [None] * count
+    return [None if text is None else json.loads(text) for text in texts.to_pylist()]

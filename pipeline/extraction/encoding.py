@@ -25,6 +25,8 @@ _META_CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*
 #: Control characters that no text needs; tab, line feed and carriage return stay.
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_UNCLEAN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL_BYTES = bytes(_CONTROLS)
 
 
 def to_utf8(content: bytes, declared: str | None, *, is_html: bool) -> tuple[bytes, str]:
@@ -57,6 +59,12 @@ def to_utf8(content: bytes, declared: str | None, *, is_html: bool) -> tuple[byt
 
 def clean(text: str) -> str:
     """Text that any UTF-8 reader takes: lone surrogates become U+FFFD, control characters go."""
+    if text.isascii():  # most are, and bytes are looked through four times as fast
+        raw = text.encode()
+        left = raw.translate(None, _CONTROL_BYTES)
+        return text if len(left) == len(raw) else left.decode()
+    if _UNCLEAN.search(text) is None:
+        return text
     return _SURROGATES.sub("\ufffd", text).translate(_CONTROLS)
 
 

@@ -51,7 +51,7 @@ def token_places(ends: I64, length: int, pieces: Pieces | None, aligned: bool) -
     """Which places hold tokens, not padding, up to the `ends` of their rows: bool [B, L]; see `row_ends`."""
     found: BOOL = np.arange(length) < ends[:, None]
     if aligned and pieces is not None:
-        _clear_gaps(found, pieces)
+        _clear_gaps(found, *pieces)
     return found
 
 
@@ -73,13 +73,13 @@ def by_document(gathered: Gathered) -> tuple[I32, BOOL]:
     return borders, targets
 
 
-def _clear_gaps(maskable: BOOL, pieces: Pieces) -> None:
+@kernel
+def _clear_gaps(maskable: BOOL, piece_row: I64, start: I64, end: I64) -> None:
     """Take the padding between pieces out of what can be masked, bool [B, L], in place."""
-    flat, length = maskable.reshape(-1), maskable.shape[1]
-    begins, ends = pieces.row * length + pieces.start, pieces.row * length + pieces.end
-    same_row = pieces.row[1:] == pieces.row[:-1]
-    for start, end in zip(ends[:-1][same_row].tolist(), begins[1:][same_row].tolist(), strict=True):
-        flat[start:end] = False
+    for piece in range(1, piece_row.shape[0]):
+        if piece_row[piece] == piece_row[piece - 1]:
+            for place in range(end[piece - 1], start[piece]):
+                maskable[piece_row[piece], place] = False
 
 
 def positions(borders: I32, length: int) -> I64:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow.compute as pc
 
-from tokenmill.manifests.budgets import Packed
+from tokenmill.manifests.wanted import Packed
 from tokenmill.pipeline.loader.roots import whole_root
 from tokenmill.pipeline.mixing.runs import MixedSource, MixRun
 from tokenmill.pipeline.recipe.file import load_recipe

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from tokenmill.manifests.budgets import Packed
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.schemas import SHARDS
 from tokenmill.manifests.stages import source_of
+from tokenmill.manifests.wanted import Packed
 from tokenmill.pipeline.loader.published import read_mixture
 from tokenmill.pipeline.loader.stock import packed_rows
 from tokenmill.pipeline.steps.publish import Published, manifest_table

@@ -11,8 +11,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tokenmill.manifests.budgets import Packed, Taken, settle
+from tokenmill.manifests.budgets import settle
 from tokenmill.manifests.stages import source_of
+from tokenmill.manifests.wanted import Packed, Taken
 from tokenmill.pipeline.mixing.checks import (
     TOKENIZER,
     check_alike,

@@ -7,8 +7,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenmill.manifests.budgets import Packed, Taken
 from tokenmill.manifests.stages import source_of
+from tokenmill.manifests.wanted import Packed, Taken
 from tokenmill.pipeline.mixing.settled import Settled
 
 _COLUMNS = ("available", "asked", "rows", "epochs", "at most", "share")

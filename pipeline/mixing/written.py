@@ -9,17 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from tokenmill.manifests.budgets import Taken
 from tokenmill.manifests.mix import Mix, MixedStage
 from tokenmill.manifests.mixture import Component, Mixture, RunPlace
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.stages import source_of
+from tokenmill.manifests.wanted import Taken
 from tokenmill.pipeline.loader.roots import place_of
 from tokenmill.pipeline.mixing.runs import MixedSource, MixRun
 from tokenmill.pipeline.mixing.settled import Settled
 from tokenmill.pipeline.steps.publish import versions
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import write_table
+
+#: Shards of a row group, some MB of record batches: what is being written is little beside the tables held.
+_GROUP_ROWS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def write_mix(storage: Storage, settled: Settled) -> Written:
         form = _run_of(settled, taken).form
         if form not in tables:
             table = _joined(settled, form)
-            tables[form] = write_table(storage, "shards", "manifests/shards.{hash}.parquet", table, replace=False)
+            path = "manifests/shards.{hash}.parquet"
+            tables[form] = write_table(storage, "shards", path, table, group_rows=_GROUP_ROWS, replace=False)
         mixture = _mixture(settled, taken, places, tokenizer, tables[form])
         _write_once(storage, before, mixture.path, mixture.to_json().encode())
         stages.append(MixedStage(mixture.path, sum(one.rows for one in taken)))

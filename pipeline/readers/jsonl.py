@@ -137,4 +137,6 @@ def _fill(record: Record, value: dict[str, Any], options: ReadOptions) -> None:
 def named_value(value: Mapping[str, Any], column: str | None) -> str | None:
     """The value of a key as text; None where there is none."""
     found = None if column is None else value.get(column)
-    return found if found is None or isinstance(found, str) else json.dumps(found, default=str)
+    if found is None or isinstance(found, str):
+        return found
+    return str(found) if type(found) is int else json.dumps(found, default=str)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from tokenmill.manifests.budgets import Wanted, WantedStage
+from tokenmill.manifests.wanted import Wanted, WantedStage
 from tokenmill.pipeline.recipe.strict import Strict
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}

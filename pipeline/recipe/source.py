@@ -148,7 +148,7 @@ class Source(Strict):
     @model_validator(mode="after")
     def _groups_of_turns_have_turns(self) -> "Source":
         for entry in self.filters:
-            if self.reader != "chat" and entry.group in GROUPS and GROUPS[entry.group].measure_turns is not None:
+            if self.reader != "chat" and entry.group in GROUPS and GROUPS[entry.group].by_turns:
                 message = "filter {group} looks at turns, which reader {reader} does not find: take it out"
                 raise PydanticCustomError("filter", message, {"group": entry.group, "reader": self.reader})
         return self

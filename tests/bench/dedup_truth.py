@@ -21,10 +21,11 @@ import pyarrow as pa
 from tests.bench.shared.figures import AT_MOST, Figure, arguments, figures_line
 from tests.bench.shared.pages import crawl_pages, data_folder
 from tokenmill.dedup.bands import band_keys, candidates
-from tokenmill.dedup.exact import content_hashes, hash_matrix
+from tokenmill.dedup.exact import hash_matrix
 from tokenmill.dedup.jaccard import ShingleSets, shingle_sets, similar_texts
 from tokenmill.dedup.minhash import MinHashParams, signature_matrix, signatures
 from tokenmill.dedup.survivors import Removals, deduplicate
+from tokenmill.filters.content_hashes import content_hashes
 
 I64 = npt.NDArray[np.int64]
 EDITS = ("substitute", "insert", "delete", "move")

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dedup.texts import removals, shingles_of
-from tokenmill.dedup.exact import content_hashes, hash_matrix
+from tokenmill.dedup.exact import hash_matrix
 from tokenmill.dedup.jaccard import MILLION
 from tokenmill.dedup.minhash import MinHashParams, signature_matrix, signatures
 from tokenmill.dedup.survivors import Removals, deduplicate
 from tokenmill.dedup.verify import min_equal_for_text
+from tokenmill.filters.content_hashes import content_hashes
 
 PARAMS = MinHashParams()
 SMALL = MinHashParams(num_permutations=7, bands=3, rows=2, threshold=0.7)

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tokenmill.dedup.exact import content_hashes, hash_matrix
+from tokenmill.dedup.exact import hash_matrix
 from tokenmill.dedup.jaccard import shingle_sets, similar_texts
 from tokenmill.dedup.minhash import MinHashParams, signature_matrix, signatures
 from tokenmill.dedup.survivors import Removals, deduplicate
+from tokenmill.filters.content_hashes import content_hashes
 
 
 def shingles_of(texts: Sequence[str | None], params: MinHashParams) -> list[set[int]]:

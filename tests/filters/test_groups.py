@@ -28,11 +28,13 @@ Measure = Callable[[pa.LargeStringArray], pa.RecordBatch]
 def measure_of(group: Group) -> Measure:
     """Its signals with its default parameters."""
     params = group.params() if group.params else None
-    return lambda texts: group.measure(SplitTexts(texts), params, 0).signals
+    assert group.measure is not None
+    measure = group.measure
+    return lambda texts: measure(SplitTexts(texts), params, 0).signals
 
 
 #: Every group of a recipe, whichever there are, and the language signals.
-MEASURES: dict[str, Measure] = {name: measure_of(group) for name, group in GROUPS.items()}
+MEASURES: dict[str, Measure] = {name: measure_of(group) for name, group in GROUPS.items() if group.measure}
 MEASURES["language"] = lambda texts: load_language_model("py3langid").signals(texts, 4096)
 #: No shares of a whole: marks a word, of which a word may hold several; and n-grams, which overlap.
 ABOVE_ONE = {

@@ -15,10 +15,11 @@ from tokenmill.filters.loops import MAX_PERIOD, PLAIN_WORDS, RULE_BYTES, WORDS, 
 def loops(texts: list[str], words: int = WORDS, plain_words: int = PLAIN_WORDS) -> list[tuple[int, int]]:
     """Most repeats and bytes in loops of each text."""
     raw = [text.encode() for text in texts]
-    ends = np.cumsum([len(each) for each in raw], dtype=np.int64)
+    sizes = np.array([len(each) for each in raw], np.int64)
+    ends = np.cumsum(sizes)
     data = np.frombuffer(b"?" + b"".join(raw), np.uint8)[1:]
     out = np.zeros((len(raw), 2), np.int64)
-    find_loops(data, ends - [len(each) for each in raw], ends, words, plain_words, out)
+    find_loops(data, ends - sizes, ends, words, plain_words, out)
     return [tuple(row) for row in out.tolist()]
 
 
@@ -44,20 +45,23 @@ def is_character(byte: int, following: int) -> bool:
 
 def words_of(data: bytes, start: int, end: int, period: int) -> tuple[int, bool]:
     """Words of the second repeat, and whether they are plain."""
-    count, commas, plain = 0, 0, b"\n" not in data[start + period : start + 2 * period]
+    count, others, commas, plain = 0, 0, 0, b"\n" not in data[start + period : start + 2 * period]
     for at in range(start + period, start + 2 * period):
         if at + 1 < end and is_character(data[at], data[at + 1]):
             count, plain = count + 1, False
         elif data[at] > 32 and data[at - 1] <= 32:
             chunk = re.match(rb"[^\x00-\x20]+", data[at:end]).group()
+            if re.fullmatch(rb"[.,:;!?]", chunk):
+                continue
             letters = [b for b in chunk if (chr(b).isascii() and chr(b).isalpha()) or (0xC3 <= b < 0xEE and b != 0xE2)]
             signs = [
                 b for b in chunk if (b < 0x80 and not chr(b).isalpha()) or b in (0xC0, 0xC1, 0xC2, 0xE2) or b >= 0xEE
             ]
             whole = any(is_character(*pair) for pair in pairwise(chunk))
             word = not whole and len(letters) >= max(1, len(signs))
-            count, commas, plain = count + word, commas + (chunk[-1:] == b"," and not whole), plain and word
-    return count, plain and commas < count
+            count, commas, plain = count + word, commas + (chunk[-1:] == b"," and not whole), plain and not whole
+            others += not word
+    return count + others * (count > 0), plain and commas < count and count >= 2 * others
 
 
 def slow_loops(text: str, words: int, plain_words: int) -> tuple[int, int]:
@@ -76,7 +80,7 @@ def slow_loops(text: str, words: int, plain_words: int) -> tuple[int, int]:
     return most, len(looped)
 
 
-UNITS = st.text("ab ,.\n漢é—1", min_size=1, max_size=12)
+UNITS = st.text("ab ,.\n漢é—1:", min_size=1, max_size=12)
 
 
 @st.composite
@@ -106,6 +110,18 @@ def test_long_stretches_are_those_of_the_oracle():
         texts.append(" ".join(rng.choices(["tree", "house"], k=9)) + unit * 3 + "end " + (unit[:7] * 3 + unit) * 3)
         texts.append(f"so {unit * 3}"[:-2])
     assert loops(texts) == [slow_loops(text, WORDS, PLAIN_WORDS) for text in texts]
+
+
+def test_stretches_right_behind_a_shorter_period_are_found():
+    """What is passed over ends where the other begins, wherever that is."""
+    texts = [
+        "=" * before + unit * 3 + "!"
+        for unit in ("we go on", "and so it goes", "to be, or not to be")
+        for before in range(2 * len(unit), 4 * len(unit))
+    ]
+    found = loops(texts)
+    assert found == [slow_loops(text, WORDS, PLAIN_WORDS) for text in texts]
+    assert {repeats for repeats, _ in found} == {3}
 
 
 @pytest.mark.parametrize(

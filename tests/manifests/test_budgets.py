@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.manifests.test_mixture import mixture_of
-from tokenmill.manifests.budgets import Packed, Wanted, WantedStage, apportion, settle
+from tokenmill.manifests.budgets import apportion, settle
 from tokenmill.manifests.mixture import Component
 from tokenmill.manifests.plan import compile_stages
 from tokenmill.manifests.stages import MixtureStage, source_of
+from tokenmill.manifests.wanted import Packed, Wanted, WantedStage
 
 THERE = {
     "web/train/en/copies=1": Packed(1000, 500_000),
@@ -107,6 +108,15 @@ def test_budgets_over_what_there_is_are_refused_all_at_once_with_what_would_do()
     one_stage(2_601_000, **{name: wanted(weight=one.tokens, epochs=one.max_epochs) for name, one in asked.items()})
 
 
+@pytest.mark.parametrize("tokens", [800_001, 2_000_003, 6_500_000_000_001])
+def test_what_would_do_does(tokens: int):
+    with pytest.raises(ValueError, match="more is asked") as refusal:
+        one_stage(code=wanted(tokens))
+    epochs = re.search(r"max_epochs ([0-9.]+) would do", str(refusal.value))
+    found = one_stage(code=Wanted(tokens, None, Fraction(epochs[1])))
+    assert found["code/train"][1] == round(Fraction(tokens, 400))
+
+
 def test_a_stratum_over_its_cap_is_named():
     with pytest.raises(ValueError, match="more is asked") as refusal:
         one_stage(web=wanted(400_000, de=0, **{"copies_10+": 10}))
@@ -132,6 +142,10 @@ def test_rounding_up_in_one_stage_is_not_taken_twice():
     there = {"x/train": Packed(10, 640)}
     found = settle([WantedStage({"x": wanted(224)}), WantedStage({"x": wanted(416)})], there)
     assert [(one.before, one.rows) for (one,) in found] == [(0, 4), (4, 6)]
+    there |= {"y/train": Packed(100, 6400)}
+    lower = WantedStage({"x": wanted(16, epochs=0.39), "y": wanted(640)})  # 3.75 of 3.9 rows, of which 4 are taken
+    found = settle([WantedStage({"x": wanted(224, epochs=1)}), lower], there)
+    assert [(one.component, one.before, one.rows) for one in found[1]] == [("x/train", 4, 0), ("y/train", 0, 10)]
 
 
 @given(

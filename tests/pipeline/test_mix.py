@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 import s3fs
+from click import ClickException
 from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
@@ -266,6 +267,14 @@ def test_a_run_on_s3_beside_one_on_this_machine(two: Two, tmp_path: Path, s3: No
     assert sorted(run["place"] for run in mixture["runs"]) == ["../runs/news", "../runs/notes"]
     again = json.loads(mixed(tmp_path, RECIPE, *runs, output="s3://tokens/mix", options=["--json"]))
     assert (remote["is_new"], again["is_new"], again["mix"]) == (True, False, remote["mix"])
+
+
+def test_a_mix_without_held_out_rows_says_so(two: Two, tmp_path: Path):
+    path = mix_of(tmp_path, f"{RECIPE}validation: false\n", two)
+    with pytest.raises(ValueError, match="the mixture has no held-out rows: its recipe says `validation: false`, or "):
+        open_mixture(path, batch_size=4, split="validation")
+    with pytest.raises(ClickException, match="say where to write, --output DIR, or --dry-run"):
+        CliRunner().invoke(command, ["a", "--recipe", "b"], standalone_mode=False, catch_exceptions=False)
 
 
 @pytest.fixture

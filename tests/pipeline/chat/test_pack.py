@@ -27,7 +27,19 @@ TEMPLATE = (
     "{% else %}{{ message.content + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-WORDS = ("the mask", "of a token", "is", "what", "its model", "thinks", "that", "data", "says", "about noise", "and why")
+WORDS = (
+    "the mask",
+    "of a token",
+    "is",
+    "what",
+    "its model",
+    "thinks",
+    "that",
+    "data",
+    "says",
+    "about noise",
+    "and why",
+)
 RECIPE = """
 name: sft
 tokenizer:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.pipeline.chat.plain_rows import ROWS
 from tests.pipeline.corpus import prose, write_recipe
 from tests.pipeline.query.test_sql import ask
 from tests.pipeline.runs import newest, opened, run_inline, tokenmill
@@ -36,10 +37,8 @@ sources:
     filters:
       - gopher_quality: {min_words: 5, min_stop_words: null}
       - c4: {terminal_punctuation: false, min_sentences: null}
-template:
-  text: "{% for message in messages %}[{{ message.role }}] {{ message.content }}{% endfor %}"
-sequences: {length: 64, layout: concat, whole_documents: false}
 """
+RECIPE += ROWS
 SECRET = "Zanzibar"
 
 

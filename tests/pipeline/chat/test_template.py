@@ -49,8 +49,14 @@ def test_no_jinja_is_told_at_once():
         "{% set ns = namespace(x=[1]) %}{% for a in range(64) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
         "{{ 'a' * 10 ** 12 }}",
         "{{ 2 ** (2 ** 40) }}",
+        "{% set ns = namespace(x=3) %}{% for a in range(64) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+        "{{ [1] * 10 ** 12 }}",
+        "{{ 10 ** 12 * [1] }}",
         "{{ 'a' | center(10000000000) }}",
         "{{ 'a'.zfill(10000000000) }}",
+        "{{ '%10000000000d' % 1 }}",
+        "{{ '%*d' % (10000000000, 1) }}",
+        "{{ [1, [2]] | tojson(indent=10000000000) }}",
         "{% set x = 'abcdefgh' * 1000000 %}{% for a in range(1000) %}{{ x }}{% endfor %}",
         "{% for a in range(99999) %}{{ range(99999) | list | length }}{% endfor %}",
     ],
@@ -59,6 +65,14 @@ def test_an_endless_template_ends(source):
     found = renderer(ChatTemplate(source, {}))
     assert replayed(found, HELLO) == "template_endless"
     assert replayed(found, HELLO) == "template_endless"
+
+
+def test_large_numbers_are_no_large_things():
+    source = (
+        "{{ 1700000000 + 1 }} {{ 1700000000 * 1000 }} {{ 2 ** 70 }} {{ '%d' % 1700000000 }} {{ 1700000000 | string }}"
+    )
+    expected = "1700000001 1700000000000 1180591620717411303424 1700000000 1700000000"
+    assert replayed(renderer(ChatTemplate(source, {})), HELLO) == expected
 
 
 def test_an_endless_template_is_run_once():
@@ -106,7 +120,9 @@ def test_variables_are_seen():
     prompt = "<|im_start|>assistant\n"
     assert marks_of(layouts.template("Qwen3")).prompt == prompt
     template = layouts.template("Qwen3", variables={"enable_thinking": False})
-    assert marks_of(template) == Marks(f"{prompt}<think>\n\n</think>\n\n", "<|im_end|>\n")
+    assert marks_of(template) == Marks(
+        f"{prompt}<think>\n\n</think>\n\n", "<|im_end|>\n", "<|im_end|>\n<|im_start|>user\n"
+    )
 
 
 def test_the_template_beside_a_tokenizer():

@@ -5,6 +5,7 @@ import functools
 import json
 import random
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,42 @@ def test_what_a_template_prints_around_thoughts_is_an_answer():
     ]
 
 
+#: Templates by what they print for users and assistants, and behind all.
+@pytest.mark.parametrize(
+    ("user", "answer", "last", "behind", "expected"),
+    [
+        ("<|im_start|>u\n{}<|im_end|>\n", "<|im_start|>a\n{}<|im_end|>\n", None, "", ["A<|im_end|>", "B<|im_end|>"]),
+        ("<|im_start|>u\n{}<|im_end|>", "<|im_start|>a\n{}<|im_end|>", None, "<|eos|>", ["A<|im_end|>", "B<|im_end|>"]),
+        (
+            "<|im_start|>u\n{}<|im_end|>",
+            "<|im_start|>a\n{}<|im_end|>",
+            "<|im_start|>a\n{}<|eos|>",
+            "",
+            ["A<|im_end|>", "B<|eos|>"],
+        ),
+        ("<|im_start|>{}", "<|im_end|>{}", None, "", ["A", "B"]),
+        ("<|im_start|>{}", "<|im_end|>{}", None, "<|eos|>", ["A", "B<|eos|>"]),
+        ("### U: {}\n", "### A: {}\n", None, "<|eos|>", ["A", "B\n<|eos|>"]),
+        ("<|eos|><|im_start|>{}", "<|im_end|>{}", None, "", ["A", "B"]),
+    ],
+)
+def test_what_ends_an_answer(user, answer, last, behind, expected):
+    user, answer, last = (repr(one or answer).replace("{}", "' + m.content + '") for one in (user, answer, last))
+    source = f"""
+    {{%- for m in messages %}}
+        {{%- if m.role == 'user' %}}{{{{- {user} }}}}
+        {{%- elif loop.last %}}{{{{- {last} }}}}{{%- else %}}{{{{- {answer} }}}}{{%- endif %}}
+    {{%- endfor %}}{{{{- {behind!r} }}}}"""
+    value = byte_level_tokenizers.train(byte_level_tokenizers.PRE_TOKENIZERS["qwen2"])
+    tokenizer_json = with_controls(value, ["<|im_start|>", "<|im_end|>", "<|eos|>"])
+    turns = [Turn(role, content) for role, content in zip(["user", "assistant"] * 2, "QARB", strict=True)]
+    found = of(ChatEncoder(tokenizer_json, ChatTemplate(source, {}), BARE).encode([Conversation(tuple(turns))]), 0)
+    tokenizer = Tokenizer.from_str(tokenizer_json.decode())
+    tokenizer.decoder = decoders.ByteLevel()
+    runs = [list(run) for answers, run in groupby(zip(*found, strict=True), lambda one: one[2]) if answers]
+    assert [tokenizer.decode([one[0] for one in run], skip_special_tokens=False) for run in runs] == expected
+
+
 def test_a_control_token_in_a_content_is_text_but_a_thought_of_an_assistant():
     turns = (Turn("user", "<|im_end|><think>"), Turn("assistant", "<think>x</think><|im_end|>"))
     value = json.loads(layouts.tokenizer_json("Qwen3"))
@@ -332,6 +369,17 @@ def test_a_text_that_is_normalised_has_its_places_from_tokenizers():
     agree(tokenizer_json, layouts.template("generation"), "<|im_end|>", fast=True, count=200)
 
 
+def test_a_text_that_is_normalised_to_as_many_bytes():
+    value = byte_level_tokenizers.train(byte_level_tokenizers.PRE_TOKENIZERS["qwen2"], nfc=True)
+    tokenizer_json = with_controls(value, ["<|im_end|>"])
+    source = "{% for m in messages %}{{ m.content }}{{ '-' if not loop.last }}{% endfor %}<|im_end|>"
+    template, tokenizer = ChatTemplate(source, {}), Tokenizer.from_str(tokenizer_json.decode())
+    grows, shrinks = "\u0958", "e\u0301" * 3
+    conversation = Conversation((Turn("user", grows), Turn("assistant", shrinks)))
+    found = ChatEncoder(tokenizer_json, template, BARE).encode([conversation])
+    assert of(found, 0) == obvious(tokenizer, template, conversation, "<|im_end|>")
+
+
 def test_a_tokenizer_that_our_kernels_do_not_know():
     vocab = [("<unk>", 0.0), *((letter, -3.0) for letter in "▁ abcdefghijklmnopqrstuvwxyz\n"), ("▁the", -2.0)]
     unigram = Tokenizer(models.Unigram(vocab, unk_id=0))
@@ -340,5 +388,6 @@ def test_a_tokenizer_that_our_kernels_do_not_know():
     tokenizer_json = with_controls(json.loads(unigram.to_str()), layouts.CHATML)
     agree(tokenizer_json, layouts.template("generation"), "<|im_end|>", fast=False)
     encoder = ChatEncoder(tokenizer_json, layouts.template("generation"), BARE)
-    spelling = [Conversation((Turn("user", content), Turn("assistant", "b"))) for content in ("<|im_end|>", "a")]
-    assert encoder.encode(spelling).reasons == ("other_control_tokens", None)
+    contents = ("<|im_end|>", "a", "\ud800")
+    spelling = [Conversation((Turn("user", content), Turn("assistant", "b"))) for content in contents]
+    assert encoder.encode(spelling).reasons == ("other_control_tokens", None, "not_unicode")
