@@ -54,6 +54,26 @@ TURNS = pa.schema(
     ]
 )
 
+# Requests that `tokenmill regenerate` sent to an endpoint and what came of them, in the order in which that was known.
+# A request may stand here several times: an answer counts before a failure, the earliest answer before others.
+ASKED = pa.schema(
+    [
+        pa.field("request", pa.binary(16), nullable=False),  # xxh3-128 of the body's JSON and the sample's number
+        pa.field("document", pa.string(), nullable=False),  # "part:row", the first of the run that asked for it
+        pa.field("sample", pa.int32(), nullable=False),
+        pa.field("body", pa.string(), nullable=False),  # JSON, as it was sent
+        pa.field("message", pa.string()),  # JSON of the answer's message; null: it failed
+        pa.field("finish_reason", pa.string()),  # as the endpoint says: "stop", "length", "tool_calls", …
+        pa.field("model", pa.string()),  # as the endpoint says
+        pa.field("prompt_tokens", pa.int32()),  # as the endpoint says
+        pa.field("completion_tokens", pa.int32()),
+        pa.field("failure", pa.string()),  # short, without spaces, such as "timeout" or "http_400"; null: it did not
+        pa.field("detail", pa.string()),  # of a failure, for people
+        pa.field("tries", pa.int32(), nullable=False),
+        pa.field("known", pa.int64(), nullable=False),  # when, ns since 1970
+    ]
+)
+
 # Byte spans of a text (as the rule read it, after the rules before it) and what stands there instead.
 # Sorted by (row, start); spans of one row do not overlap.
 EDITS = pa.schema(

@@ -15,6 +15,7 @@ from tokenmill.pipeline.mixing.command import mix
 from tokenmill.pipeline.query.command import sql
 from tokenmill.pipeline.reading_commands import report, sample, status, trace, tune, verify, where, why
 from tokenmill.pipeline.recipe.file import RecipeError, RecipeFile, load_recipe
+from tokenmill.pipeline.regenerate.command import regenerate
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tokenizer_command import tokenizer
 
@@ -39,6 +40,7 @@ Your own data:
     tokenmill trace out --row 0   the documents in a row that a trainer sees
     tokenmill verify out          every byte is what the manifest says
     tokenmill export out          the files that another trainer reads
+    tokenmill regenerate recipe   answers of conversations anew, by an endpoint
 In the trainer:
     from tokenmill.pipeline.loader import open_mixture
 """
@@ -48,7 +50,7 @@ In the trainer:
     context_settings=_CONTEXT,
     help=_HELP,
     commands=[
-        *(audit, classifier, diff, export, mix, report, sample, sql),
+        *(audit, classifier, diff, export, mix, regenerate, report, sample, sql),
         *(status, tokenizer, trace, tune, verify, where, why),
     ],
 )

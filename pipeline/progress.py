@@ -24,17 +24,19 @@ class Now:
         running: tasks that were handed to workers and are not back.
         failed: tasks that failed.
         round: of a step whose rounds become known one after another, the one it is in, in plain words; more may come.
+        also: anything else, in plain words.
     """
 
     running: int = 0
     failed: int = 0
     round: str = ""
+    also: str = ""
 
     def told(self) -> str:
         """It in words; "" where there is nothing to say."""
         running = f"{self.running:,} running" if self.running else ""
         failed = f"{self.failed:,} failed" if self.failed else ""
-        return "; ".join(filter(None, (failed, self.round, running)))
+        return "; ".join(filter(None, (failed, self.round, running, self.also)))
 
 
 NOTHING_MORE = Now()

@@ -62,10 +62,10 @@ def retried(call: Callable[[], T], what: str, pause: Callable[[float], object] =
     raise AssertionError("the last try returns or raises")
 
 
-def pause_seconds(what: str, attempt: int) -> float:
-    """How long to wait after the `attempt`-th try, counted from 1."""
+def pause_seconds(what: str, attempt: int, first: float = FIRST_PAUSE_SECONDS) -> float:
+    """How long to wait after the `attempt`-th try, counted from 1; after the first, `first` at most."""
     jitter = xxhash.xxh3_64_intdigest(f"{attempt} {what}".encode()) / 2**64
-    return float(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * (1 - jitter / 2))
+    return float(first * 2 ** (attempt - 1) * (1 - jitter / 2))
 
 
 def is_transient(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from tokenmill.pipeline.groups import GROUPS
 from tokenmill.pipeline.recipe.chat import Chat
 from tokenmill.pipeline.recipe.filters import Filter
+from tokenmill.pipeline.recipe.regenerate import Regenerate
 from tokenmill.pipeline.recipe.strict import Fraction, Strict
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -60,6 +61,7 @@ _ONLY_FOR = {
     "extractor": ("warc",),
     "columns": ("jsonl", "parquet", "code", "chat"),
     "chat": ("chat",),
+    "regenerate": ("chat",),
     "extensions": ("code",),
     "licence": ("code",),
 }
@@ -83,6 +85,7 @@ class Source(Strict):
     language: Language | None = None
     filters: tuple[Filter, ...] = ()
     priority: int = 0
+    regenerate: Regenerate | None = None
 
     @field_validator("name")
     @classmethod
