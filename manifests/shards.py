@@ -24,9 +24,10 @@ ZSTD_LEVEL = 3
 _MAGIC_BYTES = 8
 
 
-#: What a row holds: documents; samples of SFT one after another; or one dialogue.
-PRETRAINING, CONCAT, DIALOGUE = "pretraining", "concat", "dialogue"
-LAYOUTS = (PRETRAINING, CONCAT, DIALOGUE)
+#: What a row holds: documents; samples of SFT one after another; one dialogue; or a pair, two pieces of one document:
+#: the prompt with the chosen answer, and the prompt with the rejected one.
+PRETRAINING, CONCAT, DIALOGUE, PREFERENCE = "pretraining", "concat", "dialogue", "preference"
+LAYOUTS = (PRETRAINING, CONCAT, DIALOGUE, PREFERENCE)
 
 
 #: Columns of SHARDS with an entry a record batch.
@@ -98,7 +99,8 @@ class SequenceFormat:
         unit: the unit's name.
         parts: keys of the parts that `document_parts` indexes.
         align: pieces begin at multiples of so many tokens, padding between them; 1: a row's tokens are a prefix.
-        layout: "pretraining", or of SFT "concat" or "dialogue" (a dialogue a row); these say which tokens are answers.
+        layout: "pretraining"; or of conversations, which say what tokens are answers: "concat", "dialogue" (one a row)
+            or "preference" (a pair a row).
     """
 
     length: int

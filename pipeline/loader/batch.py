@@ -196,6 +196,34 @@ class AutoregressiveBatch(Batch):
     labels: I64
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreferenceBatch(Batch):
+    """A batch of `preference`: a pair a row, the chosen conversation and behind it the rejected one, a segment each.
+
+    Attributes:
+        input_ids: int64 [B, L], the stored tokens.
+        answers: bool [B, L], tokens that the model is to give, of both.
+        chosen_lengths: int64 [B], tokens of the chosen conversation; 0 in a row of padding.
+        rejected_lengths: int64 [B], of the rejected one, which begins behind it.
+    """
+
+    input_ids: I64
+    answers: npt.NDArray[np.bool_]
+    chosen_lengths: I64
+    rejected_lengths: I64
+
+    @cached_property
+    def chosen_answers(self) -> npt.NDArray[np.bool_]:
+        """Bool [B, L], answers of the chosen conversation alone."""
+        inside: npt.NDArray[np.bool_] = np.arange(self.input_ids.shape[1]) < self.chosen_lengths[:, None]
+        return inside & self.answers
+
+    @cached_property
+    def rejected_answers(self) -> npt.NDArray[np.bool_]:
+        """Bool [B, L], those of the rejected one."""
+        return self.answers & ~self.chosen_answers
+
+
 class Gathered(NamedTuple):
     """Rows as they are stored, in the order of a batch.
 
