@@ -7,9 +7,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tokenmill.kernels import kernel
-from tokenmill.manifests.shards import CONCAT, PREFERENCE
+from tokenmill.manifests.schemas import CHECKS
+from tokenmill.manifests.shards import CONCAT, PREFERENCE, PROMPTS
 from tokenmill.pipeline.chat.conversation import Conversation, Turn
 from tokenmill.pipeline.chat.plan import ASSISTANT, SYSTEM, TEMPLATE, TOOL, USER
 from tokenmill.pipeline.chat.template import ChatTemplate
@@ -24,6 +26,8 @@ VERSION = 1
 UNANSWERED = "unanswered"
 #: And for `layout: preference`: a conversation that is no pair.
 NO_PAIR = "no_pair"
+#: And for `layout: prompts`: one whose answer cannot be checked.
+NOT_CHECKED = "not_checked"
 _ROLES = {TEMPLATE: "template", SYSTEM: "system", USER: "user", ASSISTANT: "assistant", TOOL: "tool"}
 
 
@@ -41,6 +45,8 @@ def tokens_of_roles(encoded: EncodedBatch, eos_id: int) -> dict[str, int]:
 class ChatCoder:
     """Encodes the conversations of batches; of a preference pair the chosen one, or for `layout: preference` both.
 
+    For `layout: prompts` those whose answers can be checked, up to where an answer is to begin; all of it is given.
+
     One EOS ends a conversation, as an answer, if the policy appends it and the last answer does not end with it.
     """
 
@@ -53,9 +59,9 @@ class ChatCoder:
         layout: str = CONCAT,
     ) -> None:
         """Read the tokenizer; `special_ids` are those of bos, eos, pad and mask, -1 for none."""
-        self._chats = ChatEncoder(tokenizer_json, template, policy)
-        self._eos = special_ids["eos"] if policy.append_eos else -1
-        self._in_pairs = layout == PREFERENCE
+        self._chats = ChatEncoder(tokenizer_json, template, policy, add_generation_prompt=layout == PROMPTS)
+        self._eos = special_ids["eos"] if policy.append_eos and layout != PROMPTS else -1
+        self._in_pairs, self._prompts = layout == PREFERENCE, layout == PROMPTS
 
     def encode(self, texts: pa.LargeStringArray, turns: pa.RecordBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
         """Tokens of n conversations, and why each is left out; None: it is not.
@@ -70,6 +76,8 @@ class ChatCoder:
         first = np.cumsum([0, *map(len, told)])
         reasons = [self._reason(chats.reasons[a:b]) for a, b in pairwise(first.tolist())]
         chosen = None
+        if self._prompts:  # what an assistant said before is given, too
+            ended = replace(ended, answers=np.zeros(len(ended.tokens), np.bool_), checks=_checks(turns))
         if self._in_pairs:
             lengths = np.append(ended.lengths, 0)
             chosen = np.where(np.diff(first) > 0, lengths[first[:-1]], 0)
@@ -79,13 +87,15 @@ class ChatCoder:
         """What is trained on of a conversation."""
         if self._in_pairs:
             return pair_of(conversation) or ()
+        if self._prompts:
+            return (conversation,) if conversation is not None and conversation.kind == "verifiable" else ()
         sample = sample_of(conversation)
         return () if sample is None else (sample,)
 
     def _reason(self, found: Sequence[str | None]) -> str | None:
         """Why a conversation is left out, by what was found of its samples; what is counted has few names."""
         if not found:
-            return NO_PAIR if self._in_pairs else UNANSWERED
+            return NO_PAIR if self._in_pairs else NOT_CHECKED if self._prompts else UNANSWERED
         reason = next((one for one in found if one is not None), None)
         return None if reason is None else reason.partition(":")[0]
 
@@ -100,6 +110,12 @@ class ChatCoder:
             roles = np.insert(roles, behind, ASSISTANT)
             offsets = offsets + np.concatenate([np.zeros(1, np.int64), np.cumsum(wanted)])
         return EncodedBatch(tokens, offsets, chats.spelled_controls, answers, roles)
+
+
+def _checks(turns: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of CHECKS, those of rows of TURNS; what has no answer is left out later."""
+    columns = [pc.fill_null(turns.column("answer"), ""), turns.column("checker")]
+    return pa.RecordBatch.from_arrays(columns, schema=CHECKS)
 
 
 @kernel

@@ -11,6 +11,7 @@ from tokenmill.pipeline.loader.batch import (
     LladaSftBatch,
     MaskedBatch,
     PreferenceBatch,
+    PromptBatch,
 )
 from tokenmill.pipeline.loader.block import Block
 from tokenmill.pipeline.loader.canvas import Canvas
@@ -23,6 +24,7 @@ from tokenmill.pipeline.loader.noise_levels import NoiseLevels
 from tokenmill.pipeline.loader.opening import open_mixture
 from tokenmill.pipeline.loader.order import Order, OrderedRows
 from tokenmill.pipeline.loader.preference import Preference
+from tokenmill.pipeline.loader.prompts import Prompts
 from tokenmill.pipeline.loader.published import latest_mixture
 from tokenmill.pipeline.loader.stages import Stage
 from tokenmill.pipeline.loader.state import merge_states
@@ -49,6 +51,8 @@ __all__ = [
     "OrderedRows",
     "Preference",
     "PreferenceBatch",
+    "PromptBatch",
+    "Prompts",
     "Stage",
     "latest_mixture",
     "merge_states",

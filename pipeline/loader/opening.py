@@ -18,6 +18,7 @@ from tokenmill.pipeline.loader.llada_sft import LladaSft
 from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
 from tokenmill.pipeline.loader.preference import Preference
+from tokenmill.pipeline.loader.prompts import Prompts
 from tokenmill.pipeline.loader.published import check_tokenizer, listed_stages, open_stages
 from tokenmill.pipeline.loader.reader import Reader
 from tokenmill.pipeline.loader.share import Share
@@ -35,8 +36,11 @@ OBJECTIVES: dict[str, Objective] = {
     "canvas": Canvas(),
     "autoregressive": Autoregressive(),
     "preference": Preference(),
+    "prompts": Prompts(),
 }
-ObjectiveName = Literal["llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive", "preference"]
+ObjectiveName = Literal[
+    "llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive", "preference", "prompts"
+]
 
 
 def open_mixture(

@@ -39,7 +39,7 @@ class Preference:
         lengths = np.zeros((2, len(gathered.clean)), np.int64)
         lengths[(pieces.start > 0).astype(np.int64), pieces.row] = pieces.end - pieces.start
         return {
-            "input_ids": gathered.clean,
+            "clean": gathered.clean,
             "answers": answers,
             "chosen_lengths": lengths[0],
             "rejected_lengths": lengths[1],

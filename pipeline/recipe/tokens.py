@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import ByteSize, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from tokenmill.manifests.shards import DIALOGUE, PREFERENCE, PRETRAINING, not_aligned
+from tokenmill.manifests.shards import DIALOGUE, PREFERENCE, PRETRAINING, PROMPTS, not_aligned
 from tokenmill.pipeline.recipe.strict import Strict
 from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
@@ -77,14 +77,14 @@ class Sequences(Strict):
 
     Attributes:
         layout: documents; or conversations, several a row (concat) or each in a row of its own (dialogue); or pairs
-            of a chosen and a rejected one, a pair a row (preference).
+            of a chosen and a rejected one, a pair a row (preference); or prompts whose answers are checked (prompts).
         packing: how rows are filled.
         whole_documents: what is longer than a row is left out, and counted; by default conversations are, documents
             are cut.
     """
 
     length: int = Field(ge=8)
-    layout: Literal["pretraining", "concat", "dialogue", "preference"] = "pretraining"
+    layout: Literal["pretraining", "concat", "dialogue", "preference", "prompts"] = "pretraining"
     packing: Literal["best_fit", "concat"] = "best_fit"
     whole_documents: bool | None = None
     align: int = Field(1, ge=1)
@@ -112,7 +112,7 @@ class Sequences(Strict):
     @property
     def one_a_row(self) -> bool:
         """Whether each conversation, or pair, has a row of its own."""
-        return self.layout in (DIALOGUE, PREFERENCE)
+        return self.layout in (DIALOGUE, PREFERENCE, PROMPTS)
 
     @property
     def leaves_out_long(self) -> bool:

@@ -105,7 +105,7 @@ def test_batches(built: Path):
             for row in range(4):
                 begin = int(batch.chosen_lengths[row])
                 end = begin + int(batch.rejected_lengths[row])
-                tokens, positions = batch.input_ids[row].tolist(), batch.position_ids[row].tolist()
+                tokens, positions = batch.clean[row].tolist(), batch.position_ids[row].tolist()
                 number = next(at for at in range(20) if expected(built, at)[0][0] == tokens[:begin])
                 seen[number] += 1
                 (chosen, marks), (rejected, other_marks) = expected(built, number)
