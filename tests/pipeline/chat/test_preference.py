@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 from tests.pipeline.chat.test_pack import RECIPE, TEMPLATE, of_transformers
 from tests.pipeline.export.small_export import exported
 from tests.pipeline.runs import newest, run_inline
 from tokenmill.manifests.balance import Balance
 from tokenmill.pipeline import checks, packed
+from tokenmill.pipeline.cli import cli
 from tokenmill.pipeline.loader import PreferenceBatch, open_mixture
 from tokenmill.pipeline.packed import read_batches, shards_of
 from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
@@ -152,3 +154,11 @@ def test_rows_that_are_no_pairs_are_noticed(built: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(packed, "decode_columns", moved)
     told = str([problems for _, problems in checks.recount(Storage(str(built)), newest(built))])
     assert "1 rows hold pieces that are no pair" in told
+
+
+def test_trace_tells_the_two_apart(built: Path):
+    value = CliRunner().invoke(cli, ["trace", str(built), "--row", "3"], catch_exceptions=False).stdout
+    first, second = (line for line in value.splitlines() if "conversation" in line)
+    assert first.endswith("the chosen conversation")
+    assert second.endswith("the rejected conversation")
+    assert "it is cut" not in value
