@@ -196,7 +196,11 @@ def signature_schema(num_permutations: int) -> pa.Schema:
     return pa.schema([pa.field("signature", pa.binary(4 * num_permutations))])
 
 
-def sequence_schema(length: int, dtype: pa.DataType, maskable: bool = False) -> pa.Schema:
+#: Of a prompt whose answer is checked, as TURNS has them.
+CHECKS = pa.schema([pa.field("answer", pa.string(), nullable=False), pa.field("checker", pa.string())])
+
+
+def sequence_schema(length: int, dtype: pa.DataType, maskable: bool = False, checked: bool = False) -> pa.Schema:
     """Columns of a sequence shard: rows of `length` token ids and the documents in them.
 
     Args:
@@ -204,11 +208,12 @@ def sequence_schema(length: int, dtype: pa.DataType, maskable: bool = False) -> 
         dtype: `pa.uint16()` or `pa.uint32()`.
         maskable: whether rows say which tokens are answers, as those of SFT do: run lengths over the tokens in the
             order of the pieces, alternately given and answered, the first of them given (and perhaps 0 long).
+        checked: whether rows are prompts, with what their answers are checked against, and how.
     """
     fields = _sequence_fields(length, dtype)
     if maskable:
         fields.append(pa.field("maskable", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False))
-    return pa.schema(fields)
+    return pa.schema([*fields, *(CHECKS if checked else ())])
 
 
 def _sequence_fields(length: int, dtype: pa.DataType) -> list[pa.Field]:

@@ -24,9 +24,10 @@ ZSTD_LEVEL = 3
 _MAGIC_BYTES = 8
 
 
-#: What a row holds: documents; samples of SFT one after another; or one dialogue.
-PRETRAINING, CONCAT, DIALOGUE = "pretraining", "concat", "dialogue"
-LAYOUTS = (PRETRAINING, CONCAT, DIALOGUE)
+#: What a row holds: documents; samples of SFT one after another; one dialogue; a pair, two pieces of one document: the
+#: prompt with the chosen answer, and the prompt with the rejected one; or a prompt, and how its answer is checked.
+PRETRAINING, CONCAT, DIALOGUE, PREFERENCE, PROMPTS = "pretraining", "concat", "dialogue", "preference", "prompts"
+LAYOUTS = (PRETRAINING, CONCAT, DIALOGUE, PREFERENCE, PROMPTS)
 
 
 #: Columns of SHARDS with an entry a record batch.
@@ -51,6 +52,11 @@ def check_layout(layout: str) -> None:
 def token_dtype(vocab_size: int) -> pa.DataType:
     """uint16 while every id fits, else uint32."""
     return pa.uint16() if vocab_size <= 1 << 16 else pa.uint32()
+
+
+def row_schema(length: int, vocab_size: int, layout: str) -> pa.Schema:
+    """Columns of rows of `length` tokens that are laid out so."""
+    return sequence_schema(length, token_dtype(vocab_size), layout != PRETRAINING, layout == PROMPTS)
 
 
 def blocks_of(tokens: npt.NDArray[np.int64], align: int) -> npt.NDArray[np.int64]:
@@ -98,7 +104,8 @@ class SequenceFormat:
         unit: the unit's name.
         parts: keys of the parts that `document_parts` indexes.
         align: pieces begin at multiples of so many tokens, padding between them; 1: a row's tokens are a prefix.
-        layout: "pretraining", or of SFT "concat" or "dialogue" (a dialogue a row); these say which tokens are answers.
+        layout: "pretraining"; or of conversations, which say what tokens are answers: "concat", "dialogue" (one a row)
+            "preference" (a pair a row) or "prompts" (one a row, with its answer and checker).
     """
 
     length: int
@@ -126,7 +133,7 @@ class SequenceFormat:
         if self.layout == PRETRAINING:
             del value["layout"]
         text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-        schema = sequence_schema(self.length, token_dtype(self.vocab_size), self.layout != PRETRAINING)
+        schema = row_schema(self.length, self.vocab_size, self.layout)
         return schema.with_metadata({"tokenmill": text})
 
     @classmethod

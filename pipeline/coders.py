@@ -62,9 +62,9 @@ class ConversationCoder:
         return {}
 
 
-def coder_of(storage: Storage, unit: Unit, tokenizer_json: bytes, encoder: Encoder) -> Coder:
-    """How the documents of a unit become tokens."""
+def coder_of(storage: Storage, unit: Unit, tokenizer_json: bytes, encoder: Encoder, layout: str) -> Coder:
+    """How the documents of a unit become tokens of rows of that layout."""
     if unit.template is None:
         return TextCoder(tokenizer_json, encoder)
     template = stored_template(storage, unit.template)
-    return ConversationCoder(ChatCoder(tokenizer_json, template, encoder.policy, encoder.special_ids))
+    return ConversationCoder(ChatCoder(tokenizer_json, template, encoder.policy, encoder.special_ids, layout))

@@ -17,6 +17,7 @@ from tokenmill.manifests.balance import Balance, Tally, sum_tallies
 from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import LEFT_OUT
 from tokenmill.manifests.shards import (
+    PREFERENCE,
     PRETRAINING,
     SequenceFormat,
     blocks_of,
@@ -109,9 +110,11 @@ def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]
     pieces: list[np.ndarray[Any, np.dtype[np.int64]]] = [np.zeros((4, 0), np.int64)]
     notes = {"padding_tokens": 0, "align_tokens": 0, "cut_documents": 0, "cut_tokens": 0}
     problems: list[str] = []
+    in_pairs = False
     for output in shards_of(receipt):
         head = _head(storage, output)
         form = SequenceFormat.of(read_schema(head))
+        in_pairs = form.layout == PREFERENCE
         counted = dict.fromkeys(_COUNTED, 0)
         for data in _checked(storage, output):
             answers = ("maskable",) if form.layout != PRETRAINING else ()
@@ -126,6 +129,8 @@ def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]
             notes["padding_tokens"] += batch.num_rows * form.length - tokens
             notes["align_tokens"] += int(blocks_of(found[3], form.align).sum()) * form.align - tokens
             pieces.append(found)
+            if in_pairs:
+                problems += _no_pairs(output.path, batch, found)
             if answers:
                 answered, marked = _answers(batch.column("maskable"))
                 notes["answer_tokens"] = notes.get("answer_tokens", 0) + answered
@@ -133,7 +138,7 @@ def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]
                     problems.append(f"{output.path}: in {wrong} rows runs of answers do not sum to valid")
         problems += _told_otherwise(output.path, output.detail, counted)
     documents, cut, lost = _documents(np.concatenate(pieces, axis=1))
-    notes["cut_documents"], notes["cut_tokens"] = cut
+    notes["cut_documents"], notes["cut_tokens"] = (0, 0) if in_pairs else cut
     if lost:
         problems.append(f"of {lost} documents pieces are missing or there twice")
     problems += _told_otherwise("notes", receipt.notes, notes)
@@ -142,6 +147,16 @@ def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]
         if by_role != documents.tokens:
             problems.append(f"tokens by role are {by_role} in the receipt, the files hold {documents.tokens}")
     return _books(storage, receipt, documents), problems
+
+
+def _no_pairs(path: str, batch: pa.RecordBatch, pieces: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
+    """What is wrong with rows that should each hold the two pieces of one document."""
+    counts = pc.list_value_length(batch.column(_PIECES[0])).to_numpy()
+    if (counts != 2).any():
+        return [f"{path}: {np.count_nonzero(counts != 2)} rows have not the two pieces of a pair"]
+    part, row, start, length = (values.reshape(-1, 2) for values in pieces)
+    whole = (part[:, 0] == part[:, 1]) & (row[:, 0] == row[:, 1]) & (start[:, 0] == 0) & (start[:, 1] == length[:, 0])
+    return [] if whole.all() else [f"{path}: {np.count_nonzero(~whole)} rows hold pieces that are no pair"]
 
 
 def _answers(runs: pa.ListArray) -> tuple[int, npt.NDArray[np.int64]]:

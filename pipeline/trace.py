@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.receipts import Output
-from tokenmill.manifests.shards import SequenceFormat, places_in_rows
+from tokenmill.manifests.shards import PREFERENCE, SequenceFormat, places_in_rows
 from tokenmill.pipeline.loader.groups import groups
 from tokenmill.pipeline.loader.opening import open_order
 from tokenmill.pipeline.loader.order import OrderedRows
@@ -165,6 +165,7 @@ def _pieces(run: TracedRun, at: _Place, mixture: Mixture, tokenizer: Tokenizer |
             tokens=tokens,
             document_tokens=whole[name],
             text=_decoded(tokenizer, row["tokens"][begin : begin + tokens]),
+            branch=("rejected" if start else "chosen") if mixture.layout == PREFERENCE else None,
             **known[name],
         )
 

@@ -25,6 +25,7 @@ class TracedPiece:
         cluster: its row of the clusters table, when it is like others.
         takedown: its row of the newest version's takedown table: it is in no row of that version.
         text: the piece's tokens, decoded; None unless asked for.
+        branch: of a preference pair "chosen" or "rejected", the conversation that the piece is; else None.
     """
 
     document: str
@@ -39,11 +40,12 @@ class TracedPiece:
     cluster: Mapping[str, Any] | None
     takedown: Mapping[str, Any] | None
     text: str | None
+    branch: str | None = None
 
     @property
     def is_cut(self) -> bool:
         """Whether the rest of the document lies elsewhere."""
-        return self.tokens < self.document_tokens
+        return self.branch is None and self.tokens < self.document_tokens
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def as_json(row: TracedRow) -> dict[str, Any]:
         piece["is_cut"] = traced.is_cut
         if traced.text is None:
             del piece["text"]
+        if traced.branch is None:
+            del piece["branch"]
     return value
 
 
@@ -109,6 +113,8 @@ def _piece_told(piece: TracedPiece) -> Iterator[str]:
     yield f"    source {piece.source}, raw file {visible(raw, 400)}"
     last = piece.start + piece.tokens - 1
     of = "all of it" if not piece.is_cut else f"of {piece.document_tokens:,}: it is cut"
+    if piece.branch is not None:
+        of = f"of {piece.document_tokens:,}: the {piece.branch} conversation"
     yield f"    tokens {piece.start:,} … {last:,}, {of}"
     stratum = f"stratum {piece.decision['stratum']}"
     yield f"    kept: {stratum}" if piece.decision["kept"] else f"    dropped: {piece.decision['reason']}"

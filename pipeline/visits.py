@@ -80,8 +80,7 @@ def as_json(mixture: Mixture, balance: Mapping[str, Any]) -> dict[str, Any]:
 
 def print_visits(mixture: Mixture, balance: Mapping[str, Any], console: Console) -> None:
     """Print both for people."""
-    title = f"a plan of {most_rows(mixture):,} rows, as long as every max_epochs allows"
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("component", overflow="fold")
     for name in ("rows", "taken", "mean visits", "at most"):
         table.add_column(name, justify="right")
@@ -90,6 +89,9 @@ def print_visits(mixture: Mixture, balance: Mapping[str, Any], console: Console)
         table.add_row(each.component, f"{each.rows:,}", f"{each.planned:,}", f"{each.mean:.3f}", f"{each.max_epochs:g}")
     if len(listed) > _SHOWN:
         table.add_row(f"({len(listed) - _SHOWN:,} more)", "", "", "", "")
+    console.print(
+        f"\nvisits, in {most_rows(mixture):,} rows of training, as many as every max_epochs allows", highlight=False
+    )
     console.print(table)
     if filled := eos_of_filled_rows(mixture, balance):
         share = 100 * filled[1] / max(1, filled[0])

@@ -1,12 +1,17 @@
 """Rows of TURNS and their texts → token ids and answers, as *pack* wants them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tokenmill.kernels import kernel
+from tokenmill.manifests.schemas import CHECKS
+from tokenmill.manifests.shards import CONCAT, PREFERENCE, PROMPTS
 from tokenmill.pipeline.chat.conversation import Conversation, Turn
 from tokenmill.pipeline.chat.plan import ASSISTANT, SYSTEM, TEMPLATE, TOOL, USER
 from tokenmill.pipeline.chat.template import ChatTemplate
@@ -19,6 +24,10 @@ I64 = npt.NDArray[np.int64]
 VERSION = 1
 #: What a conversation is left out for that is no sample to train on: a prompt whose answer is to be found and checked.
 UNANSWERED = "unanswered"
+#: And for `layout: preference`: a conversation that is no pair.
+NO_PAIR = "no_pair"
+#: And for `layout: prompts`: one whose answer cannot be checked.
+NOT_CHECKED = "not_checked"
 _ROLES = {TEMPLATE: "template", SYSTEM: "system", USER: "user", ASSISTANT: "assistant", TOOL: "tool"}
 
 
@@ -34,17 +43,25 @@ def tokens_of_roles(encoded: EncodedBatch, eos_id: int) -> dict[str, int]:
 
 
 class ChatCoder:
-    """Encodes the conversations of batches, of a preference pair the chosen one.
+    """Encodes the conversations of batches; of a preference pair the chosen one, or for `layout: preference` both.
+
+    For `layout: prompts` those whose answers can be checked, up to where an answer is to begin; all of it is given.
 
     One EOS ends a conversation, as an answer, if the policy appends it and the last answer does not end with it.
     """
 
     def __init__(
-        self, tokenizer_json: bytes, template: ChatTemplate, policy: TokenizerPolicy, special_ids: Mapping[str, int]
+        self,
+        tokenizer_json: bytes,
+        template: ChatTemplate,
+        policy: TokenizerPolicy,
+        special_ids: Mapping[str, int],
+        layout: str = CONCAT,
     ) -> None:
         """Read the tokenizer; `special_ids` are those of bos, eos, pad and mask, -1 for none."""
-        self._chats = ChatEncoder(tokenizer_json, template, policy)
-        self._eos = special_ids["eos"] if policy.append_eos else -1
+        self._chats = ChatEncoder(tokenizer_json, template, policy, add_generation_prompt=layout == PROMPTS)
+        self._eos = special_ids["eos"] if policy.append_eos and layout != PROMPTS else -1
+        self._in_pairs, self._prompts = layout == PREFERENCE, layout == PROMPTS
 
     def encode(self, texts: pa.LargeStringArray, turns: pa.RecordBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
         """Tokens of n conversations, and why each is left out; None: it is not.
@@ -53,19 +70,38 @@ class ChatCoder:
             texts: n, no null.
             turns: n rows of TURNS.
         """
-        told = [sample_of(conversation) for conversation in conversations_of(texts, turns)]
-        chats = self._chats.encode([conversation for conversation in told if conversation is not None])
-        inside = np.array([conversation is not None for conversation in told], np.bool_)
-        lengths = np.zeros(len(told), np.int64)
-        lengths[inside] = np.diff(chats.offsets)
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        found = iter(chats.reasons)
-        reasons = [UNANSWERED if conversation is None else next(found) for conversation in told]
-        return self._ended(chats, offsets), [None if reason is None else _code(reason) for reason in reasons]
+        told = [self._samples(conversation) for conversation in conversations_of(texts, turns)]
+        chats = self._chats.encode([sample for samples in told for sample in samples])
+        ended = self._ended(chats)
+        first = np.cumsum([0, *map(len, told)])
+        reasons = [self._reason(chats.reasons[a:b]) for a, b in pairwise(first.tolist())]
+        chosen = None
+        if self._prompts:  # what an assistant said before is given, too
+            ended = replace(ended, answers=np.zeros(len(ended.tokens), np.bool_), checks=_checks(turns))
+        if self._in_pairs:
+            lengths = np.append(ended.lengths, 0)
+            chosen = np.where(np.diff(first) > 0, lengths[first[:-1]], 0)
+        return replace(ended, offsets=ended.offsets[first], chosen_lengths=chosen), reasons
 
-    def _ended(self, chats: EncodedChats, offsets: I64) -> EncodedBatch:
+    def _samples(self, conversation: Conversation | None) -> tuple[Conversation, ...]:
+        """What is trained on of a conversation."""
+        if self._in_pairs:
+            return pair_of(conversation) or ()
+        if self._prompts:
+            return (conversation,) if conversation is not None and conversation.kind == "verifiable" else ()
+        sample = sample_of(conversation)
+        return () if sample is None else (sample,)
+
+    def _reason(self, found: Sequence[str | None]) -> str | None:
+        """Why a conversation is left out, by what was found of its samples; what is counted has few names."""
+        if not found:
+            return NO_PAIR if self._in_pairs else NOT_CHECKED if self._prompts else UNANSWERED
+        reason = next((one for one in found if one is not None), None)
+        return None if reason is None else reason.partition(":")[0]
+
+    def _ended(self, chats: EncodedChats) -> EncodedBatch:
         """The tokens, an EOS behind each conversation that is to have one."""
-        tokens, answers, roles = chats.tokens, chats.answers, chats.roles
+        tokens, answers, roles, offsets = chats.tokens, chats.answers, chats.roles, chats.offsets
         if self._eos >= 0:
             wanted = np.zeros(len(offsets) - 1, np.bool_)
             _want_end(tokens, answers, offsets, self._eos, wanted)
@@ -74,6 +110,12 @@ class ChatCoder:
             roles = np.insert(roles, behind, ASSISTANT)
             offsets = offsets + np.concatenate([np.zeros(1, np.int64), np.cumsum(wanted)])
         return EncodedBatch(tokens, offsets, chats.spelled_controls, answers, roles)
+
+
+def _checks(turns: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of CHECKS, those of rows of TURNS; what has no answer is left out later."""
+    columns = [pc.fill_null(turns.column("answer"), ""), turns.column("checker")]
+    return pa.RecordBatch.from_arrays(columns, schema=CHECKS)
 
 
 @kernel
@@ -98,14 +140,16 @@ def sample_of(conversation: Conversation | None) -> Conversation | None:
         return None
     if conversation.kind != "preference":
         return conversation
-    turns = tuple(Turn(turn.role, turn.content, None, turn.fields) for turn in conversation.turns if _stays(turn))
-    return conversation._replace(turns=turns, kind="conversation")
+    return _without("rejected", conversation)
 
 
-def _stays(turn: Turn) -> bool:
-    return turn.branch != "rejected"
+def pair_of(conversation: Conversation | None) -> tuple[Conversation, Conversation] | None:
+    """The prompt of a preference pair with the chosen answer, and with the rejected one; None: it is no pair."""
+    if conversation is None or conversation.kind != "preference":
+        return None
+    return _without("rejected", conversation), _without("chosen", conversation)
 
 
-def _code(reason: str) -> str:
-    """A reason without what the template says: what is counted has few names."""
-    return reason.partition(":")[0]
+def _without(branch: str, pair: Conversation) -> Conversation:
+    turns = (Turn(turn.role, turn.content, None, turn.fields) for turn in pair.turns if turn.branch != branch)
+    return pair._replace(turns=tuple(turns), kind="conversation")

@@ -99,8 +99,10 @@ class Renderer(Generic[Leaf]):
         template: ChatTemplate,
         finish: Callable[[Skeleton, tuple[str, ...]], Leaf],
         most_leaves: int = MOST_LEAVES,
+        add_generation_prompt: bool = False,
     ) -> None:
         """`finish` is called with a skeleton and the roles of its turns; it may raise Untracked."""
+        self._prompts = add_generation_prompt
         self.template, self.runs = template, 0
         self._finish, self._most_leaves = finish, most_leaves
         self._shapes: dict[Any, Any] = {}
@@ -130,11 +132,12 @@ class Renderer(Generic[Leaf]):
         leaf: Leaf | str
         try:
             roles = tuple(turn.role for turn in conversation.turns)
-            leaf = self._finish(skeleton(self.template, conversation, trace), roles)
+            leaf = self._finish(skeleton(self.template, conversation, trace, self._prompts), roles)
         except (MissingDateError, MemoryError):
             raise
         except Exception as error:  # whatever a stranger's program may raise
-            leaf = self.template.refusal(conversation) or f"template_untracked: {str(error)[:MOST_REASON]}"
+            leaf = self.template.refusal(conversation, self._prompts)
+            leaf = leaf or f"template_untracked: {str(error)[:MOST_REASON]}"
             told = isinstance(error, jinja2.TemplateError) and not holds_symbol(error.message)
             if not told and not (isinstance(error, EndlessError) and leaf == "template_endless"):
                 return leaf

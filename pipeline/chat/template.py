@@ -65,10 +65,10 @@ class ChatTemplate:
         messages = [message_of(turn) for turn in conversation.turns]
         return "".join(self.run(messages, conversation.tools, None, add_generation_prompt))
 
-    def refusal(self, conversation: Conversation) -> str | None:
+    def refusal(self, conversation: Conversation, add_generation_prompt: bool = False) -> str | None:
         """Why the template does not take a conversation: a reason; None: it does."""
         try:
-            self.render(conversation)
+            self.render(conversation, add_generation_prompt)
         except (EndlessError, RecursionError):
             return "template_endless"
         except (MissingDateError, MemoryError):

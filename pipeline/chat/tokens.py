@@ -70,6 +70,7 @@ class ChatEncoder:
         template: ChatTemplate,
         policy: TokenizerPolicy,
         answer_tokens: Sequence[str] = ANSWER_TOKENS,
+        add_generation_prompt: bool = False,
     ) -> None:
         """Read the tokenizer, and look at what the template does with small conversations.
 
@@ -78,6 +79,7 @@ class ChatEncoder:
             template: of conversations.
             policy: names control tokens; none is put before or behind a conversation but by the template.
             answer_tokens: control tokens that an assistant's content may spell; those the tokenizer has.
+            add_generation_prompt: conversations are prompts, which end where an answer is to begin.
 
         Raises:
             ValueError: the tokenizer cannot be read; the template prints today's date, and has none.
@@ -93,7 +95,7 @@ class ChatEncoder:
         # Before a user's next turn stands an end and a header; one control token alone is of the header.
         self._ends = tuple(dict.fromkeys(tail[:1] + (between[:1] if len(between) > 1 else []))) if tail else ()
         self._generation = template.generation
-        self._renderer: Renderer[Plan] = Renderer(template, self._plan)
+        self._renderer: Renderer[Plan] = Renderer(template, self._plan, add_generation_prompt=add_generation_prompt)
         self.dtype = self._segments.encoder.dtype.to_pandas_dtype()
 
     def _plan(self, skeleton: Skeleton, roles: tuple[str, ...]) -> Plan:

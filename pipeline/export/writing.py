@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenmill.manifests.plan import compile_plan
 from tokenmill.manifests.receipts import hash_json
-from tokenmill.manifests.shards import PRETRAINING
+from tokenmill.manifests.shards import CONCAT, DIALOGUE
 from tokenmill.pipeline.export import chat_files, folder, hugging_face, mds, megatron, smdm
 from tokenmill.pipeline.export.chat_files import ChatUnit
 from tokenmill.pipeline.export.formats import CHAT_FORMATS, ROW_FORMATS, Format
@@ -125,9 +125,10 @@ def _ordered(selection: Selection, format: Format, num_rows: int | None, file_by
         raise ValueError(
             f"--rows and --file-bytes are for files of rows, and {format} takes whole documents: leave out"
         )
-    if format in CHAT_FORMATS and selection.sequences.layout == PRETRAINING:
+    if format in CHAT_FORMATS and selection.sequences.layout not in (CONCAT, DIALOGUE):
         raise ValueError(
-            f"{format} is for conversations, and {selection.storage.root!r} has none: give {', '.join(ROW_FORMATS)}"
+            f"{format} is for conversations, and {selection.storage.root!r} has rows of layout "
+            f"{selection.sequences.layout!r}: give {', '.join(ROW_FORMATS)}"
         )
     if num_rows is None:
         return rows

@@ -10,6 +10,8 @@ from tokenmill.pipeline.loader.batch import (
     KeyedBatch,
     LladaSftBatch,
     MaskedBatch,
+    PreferenceBatch,
+    PromptBatch,
 )
 from tokenmill.pipeline.loader.block import Block
 from tokenmill.pipeline.loader.canvas import Canvas
@@ -21,6 +23,8 @@ from tokenmill.pipeline.loader.loader import Loader
 from tokenmill.pipeline.loader.noise_levels import NoiseLevels
 from tokenmill.pipeline.loader.opening import open_mixture
 from tokenmill.pipeline.loader.order import Order, OrderedRows
+from tokenmill.pipeline.loader.preference import Preference
+from tokenmill.pipeline.loader.prompts import Prompts
 from tokenmill.pipeline.loader.published import latest_mixture
 from tokenmill.pipeline.loader.stages import Stage
 from tokenmill.pipeline.loader.state import merge_states
@@ -45,6 +49,10 @@ __all__ = [
     "NoiseLevels",
     "Order",
     "OrderedRows",
+    "Preference",
+    "PreferenceBatch",
+    "PromptBatch",
+    "Prompts",
     "Stage",
     "latest_mixture",
     "merge_states",

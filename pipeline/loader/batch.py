@@ -196,6 +196,51 @@ class AutoregressiveBatch(Batch):
     labels: I64
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreferenceBatch(Batch):
+    """A batch of `preference`: a pair a row, the chosen conversation and behind it the rejected one, a segment each.
+
+    Attributes:
+        clean: int64 [B, L], the stored tokens.
+        answers: bool [B, L], tokens that the model is to give, of both.
+        chosen_lengths: int64 [B], tokens of the chosen conversation; 0 in a row of padding.
+        rejected_lengths: int64 [B], of the rejected one, which begins behind it.
+    """
+
+    clean: I64
+    answers: npt.NDArray[np.bool_]
+    chosen_lengths: I64
+    rejected_lengths: I64
+
+    @cached_property
+    def chosen_answers(self) -> npt.NDArray[np.bool_]:
+        """Bool [B, L], answers of the chosen conversation alone."""
+        inside: npt.NDArray[np.bool_] = np.arange(self.clean.shape[1]) < self.chosen_lengths[:, None]
+        return inside & self.answers
+
+    @cached_property
+    def rejected_answers(self) -> npt.NDArray[np.bool_]:
+        """Bool [B, L], those of the rejected one."""
+        return self.answers & ~self.chosen_answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptBatch(Batch):
+    """A batch of `prompts`: a prompt a row, up to where the model is to answer, and padding.
+
+    Attributes:
+        clean: int64 [B, L], the stored tokens.
+        prompt_lengths: int64 [B], tokens of the prompt; 0 in a row of padding.
+        answers: of each row, what its answer is checked against; "" in a row of padding.
+        checkers: of each row, how, as the data says: "exact", "number", …; None where it does not.
+    """
+
+    clean: I64
+    prompt_lengths: I64
+    answers: tuple[str, ...]
+    checkers: tuple[str | None, ...]
+
+
 class Gathered(NamedTuple):
     """Rows as they are stored, in the order of a batch.
 
@@ -210,6 +255,7 @@ class Gathered(NamedTuple):
         identities: gives uint64 [B], hash of each row's unit and its place there, the same in every visit; most
             objectives do not ask.
         batch_rows: first row of the global batch, and of the next one.
+        checks: of prompts: what each one's answer is checked against, and how; None in other shards.
     """
 
     clean: I64
@@ -221,6 +267,7 @@ class Gathered(NamedTuple):
     epoch: I32
     identities: Callable[[], npt.NDArray[np.uint64]]
     batch_rows: tuple[int, int]
+    checks: list[tuple[str, str | None]] | None = None
 
 
 class NoiseKey(NamedTuple):

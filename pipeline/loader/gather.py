@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from tokenmill.kernels import helper, kernel
 from tokenmill.pipeline.loader.memory import array_at
@@ -46,9 +47,12 @@ class Rows(NamedTuple):
     valid: I32
     pieces: Pieces | None
     answers: BOOL | None
+    checks: list[tuple[str, str | None]] | None
 
 
-def gather(sought: Sought, found: Sequence[StoredRows], length: int, *, pieces: bool, answers: bool) -> Rows:
+def gather(
+    sought: Sought, found: Sequence[StoredRows], length: int, *, pieces: bool, answers: bool, checks: bool = False
+) -> Rows:
     """The rows sought.
 
     Args:
@@ -57,6 +61,7 @@ def gather(sought: Sought, found: Sequence[StoredRows], length: int, *, pieces: 
         length: L.
         pieces: whether to tell where documents stand.
         answers: whether to tell which tokens are answers.
+        checks: whether to tell what answers are checked against, and how.
     """
     size = sought.members.size
     clean = np.empty((size, length), np.int64)
@@ -68,7 +73,20 @@ def gather(sought: Sought, found: Sequence[StoredRows], length: int, *, pieces: 
         if marked is not None:
             runs = np.array([one.answer_runs_at for one in found])
             _mark_answers(runs, np.array([one.spans_at for one in found]), *part, marked)
-    return Rows(clean, valid, _pieces(sought, found) if pieces else None, marked)
+    told = _checks(sought, found) if checks else None
+    return Rows(clean, valid, _pieces(sought, found) if pieces else None, marked, told)
+
+
+def _checks(sought: Sought, found: Sequence[StoredRows]) -> list[tuple[str, str | None]]:
+    """Answer and checker of each row."""
+    told: list[tuple[str, str | None]] = [("", None)] * sought.members.size
+    for index, stored in enumerate(found):
+        span = slice(sought.borders[index], sought.borders[index + 1])
+        rows = pa.array(sought.rows[span])
+        columns = (stored.table.column(name).take(rows).to_pylist() for name in ("answer", "checker"))
+        for member, *check in zip(sought.members[span].tolist(), *columns, strict=True):
+            told[member] = (check[0], check[1])
+    return told
 
 
 def _pieces(sought: Sought, found: Sequence[StoredRows]) -> Pieces:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.manifests.plan import Plan
-from tokenmill.manifests.shards import PRETRAINING
+from tokenmill.manifests.shards import PRETRAINING, PROMPTS
 from tokenmill.pipeline.loader.ahead import Ahead
 from tokenmill.pipeline.loader.batch import Batch, Gathered, KeyedBatch, NoiseKey, Objective
 from tokenmill.pipeline.loader.gather import Sought, gather
@@ -265,6 +265,7 @@ class Loader:
             mixture.sequence_length,
             pieces=aligned or self.objective.needs_pieces,
             answers=mixture.layout != PRETRAINING,
+            checks=mixture.layout == PROMPTS,
         )
         gathered = Gathered(
             **stored._asdict(),

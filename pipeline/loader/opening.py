@@ -17,6 +17,8 @@ from tokenmill.pipeline.loader.llada import Llada
 from tokenmill.pipeline.loader.llada_sft import LladaSft
 from tokenmill.pipeline.loader.loader import DEFAULT_PREFETCH, Loader
 from tokenmill.pipeline.loader.order import Order
+from tokenmill.pipeline.loader.preference import Preference
+from tokenmill.pipeline.loader.prompts import Prompts
 from tokenmill.pipeline.loader.published import check_tokenizer, listed_stages, open_stages
 from tokenmill.pipeline.loader.reader import Reader
 from tokenmill.pipeline.loader.share import Share
@@ -33,8 +35,12 @@ OBJECTIVES: dict[str, Objective] = {
     "block": Block(),
     "canvas": Canvas(),
     "autoregressive": Autoregressive(),
+    "preference": Preference(),
+    "prompts": Prompts(),
 }
-ObjectiveName = Literal["llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive"]
+ObjectiveName = Literal[
+    "llada", "llada_sft", "illada", "dream", "block", "canvas", "autoregressive", "preference", "prompts"
+]
 
 
 def open_mixture(

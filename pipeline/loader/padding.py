@@ -20,8 +20,11 @@ def padded(gathered: Gathered, padding_id: int) -> Gathered:
     gathered.valid[fills] = 0
     if gathered.answers is not None:
         gathered.answers[fills] = False
+    checks = gathered.checks
+    if checks is not None:
+        checks = [("", None) if fill else check for check, fill in zip(checks, fills.tolist(), strict=True)]
     pieces = gathered.pieces
     if pieces is not None:
         kept = np.flatnonzero(~fills[pieces.row])
         pieces = Pieces(*(column[kept] for column in pieces))
-    return gathered._replace(pieces=pieces)
+    return gathered._replace(pieces=pieces, checks=checks)

@@ -19,12 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokenmill.manifests.schemas import sequence_schema
 from tokenmill.manifests.shards import (
     PRETRAINING,
     CorruptShardError,
     check_batch,
     decode_batch,
+    row_schema,
     token_dtype,
     whole_column,
 )
@@ -72,7 +72,7 @@ class Reader:
         padding_id: int = 0,
     ) -> None:
         self._storage = storage
-        self._schema = sequence_schema(length, token_dtype(vocab_size), layout != PRETRAINING)
+        self._schema = row_schema(length, vocab_size, layout)
         self._length = length
         self._align = align
         self._row_bytes: int = length * token_dtype(vocab_size).bit_width // 8
@@ -257,6 +257,7 @@ class Reader:
         }
         columns["tokens"] = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), type=kind)
         columns["valid"] = pa.array(np.zeros(count, np.int32))
+        columns["answer"], columns["checker"] = pa.array([""] * count), pa.nulls(count, pa.string())
         table = pa.RecordBatch.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
         return StoredRows(tokens, columns["valid"].to_numpy(), table, self._align, is_skipped=True)
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import ByteSize, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from tokenmill.manifests.shards import DIALOGUE, PRETRAINING, not_aligned
+from tokenmill.manifests.shards import DIALOGUE, PREFERENCE, PRETRAINING, PROMPTS, not_aligned
 from tokenmill.pipeline.recipe.strict import Strict
 from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
@@ -76,14 +76,15 @@ class Sequences(Strict):
     """The packed rows.
 
     Attributes:
-        layout: documents; or conversations, several a row (concat) or each in a row of its own (dialogue).
+        layout: documents; or conversations, several a row (concat) or each in a row of its own (dialogue); or pairs
+            of a chosen and a rejected one, a pair a row (preference); or prompts whose answers are checked (prompts).
         packing: how rows are filled.
         whole_documents: what is longer than a row is left out, and counted; by default conversations are, documents
             are cut.
     """
 
     length: int = Field(ge=8)
-    layout: Literal["pretraining", "concat", "dialogue"] = "pretraining"
+    layout: Literal["pretraining", "concat", "dialogue", "preference", "prompts"] = "pretraining"
     packing: Literal["best_fit", "concat"] = "best_fit"
     whole_documents: bool | None = None
     align: int = Field(1, ge=1)
@@ -91,17 +92,27 @@ class Sequences(Strict):
 
     @model_validator(mode="after")
     def _a_row_a_dialogue(self) -> "Sequences":
-        if self.layout == DIALOGUE and "packing" in self.model_fields_set:
-            message = "`packing` says nothing to `layout: dialogue`, which has a row for each: take it out"
-            raise PydanticCustomError("sequences", message)
-        if self.layout == DIALOGUE and self.whole_documents is False:
-            raise PydanticCustomError("sequences", "a dialogue has one row: with `layout: dialogue` none can be cut")
+        if not self.one_a_row:
+            return self
+        if "packing" in self.model_fields_set:
+            message = f"`packing` says nothing to `layout: {self.layout}`, which has a row for each: take it out"
+            raise PydanticCustomError("sequences", "{error}", {"error": message})
+        if self.whole_documents is False:
+            message = f"each has one row: with `layout: {self.layout}` none can be cut"
+            raise PydanticCustomError("sequences", "{error}", {"error": message})
+        if self.layout == PREFERENCE and self.align > 1:
+            raise PydanticCustomError("sequences", "`align` says nothing to `layout: preference`: take it out")
         return self
 
     @property
     def of_conversations(self) -> bool:
         """Whether rows hold conversations."""
         return self.layout != PRETRAINING
+
+    @property
+    def one_a_row(self) -> bool:
+        """Whether each conversation, or pair, has a row of its own."""
+        return self.layout in (DIALOGUE, PREFERENCE, PROMPTS)
 
     @property
     def leaves_out_long(self) -> bool:
@@ -111,7 +122,7 @@ class Sequences(Strict):
     @property
     def method(self) -> Literal["best_fit", "concat", "one_a_row"]:
         """How rows are filled, as `PackingPolicy` has it."""
-        return "one_a_row" if self.layout == DIALOGUE else self.packing
+        return "one_a_row" if self.one_a_row else self.packing
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> "Sequences":

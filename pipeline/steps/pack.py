@@ -32,7 +32,7 @@ from tokenmill.pipeline.steps.takedown import REASON, run_takedown, standing_has
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table, write_table
 from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy, chosen, join
-from tokenmill.pipeline.tokens.packing import Packing, PackingPolicy, pack
+from tokenmill.pipeline.tokens.packing import Packing, PackingPolicy, in_pairs, pack
 from tokenmill.pipeline.tokens.rows import fill_of, shard_batches
 from tokenmill.pipeline.units import Unit
 
@@ -106,7 +106,7 @@ def _pack(
 ) -> Work:
     tokenizer_json = storage.read(unit.tokenizer.path)
     encoder = Encoder(tokenizer_json, token_policy(recipe), int(recipe.tokenizer.cache_bytes))
-    coder = coder_of(storage, unit, tokenizer_json, encoder)
+    coder = coder_of(storage, unit, tokenizer_json, encoder, recipe.sequences.layout)
     gone = standing_rows(read_table(storage, takedown.path)) if takedown is not None else {}
     found = _encode(storage, recipe, unit, gone, coder, encoder.special_ids["eos"])
     outputs: list[Output] = []
@@ -148,6 +148,8 @@ def _pack_stratum(
     encoded = join(stream.encoded)
     stream.encoded.clear()
     packing = pack(encoded.lengths, recipe.sequences.length, key64("pack", recipe.seed, unit.name, stratum), policy)
+    if encoded.chosen_lengths is not None:
+        packing = in_pairs(packing, encoded.chosen_lengths)
     sequences = SequenceFormat(
         recipe.sequences.length,
         encoder.vocab_size,

@@ -99,6 +99,8 @@ class EncodedBatch:
         spelled_controls: how often the documents spell a control token; it is encoded as the text that it is.
         answers: of conversations: bool [offsets[n]], tokens that an assistant gave and that are trained on.
         roles: of conversations: int8 [offsets[n]], whose each token is, as `pipeline.chat.plan` numbers them.
+        chosen_lengths: of preference pairs: int64 [n], tokens of the chosen conversation, before the rejected one.
+        checks: of prompts whose answers are checked: n rows of CHECKS.
     """
 
     tokens: Tokens
@@ -106,6 +108,8 @@ class EncodedBatch:
     spelled_controls: int = 0
     answers: BOOL | None = None
     roles: npt.NDArray[np.int8] | None = None
+    chosen_lengths: I64 | None = None
+    checks: pa.RecordBatch | None = None
 
     @property
     def lengths(self) -> I64:
@@ -118,7 +122,15 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
     lengths = np.concatenate([batch.lengths for batch in batches])
     tokens = np.concatenate([batch.tokens for batch in batches])
     marks = [batch.answers for batch in batches if batch.answers is not None]
-    return EncodedBatch(tokens, _offsets(lengths), answers=np.concatenate(marks) if marks else None)
+    pairs = [batch.chosen_lengths for batch in batches if batch.chosen_lengths is not None]
+    checks = [batch.checks for batch in batches if batch.checks is not None]
+    return EncodedBatch(
+        tokens,
+        _offsets(lengths),
+        answers=np.concatenate(marks) if marks else None,
+        chosen_lengths=np.concatenate(pairs) if pairs else None,
+        checks=pa.Table.from_batches(checks).combine_chunks().to_batches()[0] if checks else None,
+    )
 
 
 def chosen(batch: EncodedBatch, keep: BOOL) -> EncodedBatch:
@@ -128,7 +140,10 @@ def chosen(batch: EncodedBatch, keep: BOOL) -> EncodedBatch:
     inside = np.repeat(keep, batch.lengths)
     answers = None if batch.answers is None else batch.answers[inside]
     roles = None if batch.roles is None else batch.roles[inside]
-    return EncodedBatch(batch.tokens[inside], _offsets(batch.lengths[keep]), batch.spelled_controls, answers, roles)
+    pairs = None if batch.chosen_lengths is None else batch.chosen_lengths[keep]
+    checks = None if batch.checks is None else batch.checks.filter(pa.array(keep))
+    offsets = _offsets(batch.lengths[keep])
+    return EncodedBatch(batch.tokens[inside], offsets, batch.spelled_controls, answers, roles, pairs, checks)
 
 
 class Encoder:

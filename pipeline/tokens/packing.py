@@ -23,7 +23,7 @@ Worked trace, L = 8, lengths 5, 20, 3, 2 in seeded order: the 20 gives pieces 8,
 [8] [8] [5 3] [4 2], since the 3 finds rooms 3 and 4 and takes the smaller.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -162,6 +162,26 @@ def pack(lengths: I64, length: int, key: int, policy: PackingPolicy = PackingPol
         cut_documents=int(np.count_nonzero(is_cut)),
         cut_tokens=int(lengths[is_cut].sum()),
         empty_documents=int(np.count_nonzero(lengths == 0)),
+    )
+
+
+def in_pairs(packing: Packing, chosen_lengths: I64) -> Packing:
+    """The same where each document is a pair: two pieces of it, in its row.
+
+    Args:
+        packing: of documents of which each has a row of its own.
+        chosen_lengths: int64[n], tokens of the first piece of each.
+    """
+    document = np.repeat(packing.piece_document, 2)
+    first = chosen_lengths[packing.piece_document]
+    start = np.stack([np.zeros_like(first), first], axis=1).reshape(-1)
+    size = np.stack([first, packing.piece_length - first], axis=1).reshape(-1)
+    return replace(
+        packing,
+        piece_document=document,
+        piece_start=start,
+        piece_length=size.astype(np.int32),
+        row_offsets=2 * packing.row_offsets,
     )
 
 

@@ -180,6 +180,8 @@ def _batch(
         sizes, ends = _runs_kernel(encoded.answers, begins, size, offsets - offsets[0])
         type = schema.field("maskable").type
         columns.append(pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), pa.array(sizes), type=type))
+    if encoded.checks is not None:  # a document a row
+        columns += encoded.checks.take(pa.array(document)).columns
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

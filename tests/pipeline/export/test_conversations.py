@@ -231,7 +231,7 @@ def test_the_same_bytes_again_and_nothing_for_documents(built: Path, tmp_path: P
     exported(built / "dialogue", kind, tmp_path / "two")
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert exported(built / "dialogue", kind, tmp_path / "one") == done
-    with pytest.raises(ValueError, match=f"{kind} is for conversations, and .* has none: give megatron, smdm"):
+    with pytest.raises(ValueError, match=f"{kind} is for conversations, and .* layout 'pretraining': give megatron"):
         exported(small_run, kind, tmp_path / "three")
     with pytest.raises(ValueError, match=f"--rows and --file-bytes are for files of rows, and {kind} takes whole"):
         exported(built / "dialogue", kind, tmp_path / "three", num_rows=4)
