@@ -168,7 +168,6 @@ class _Recorder:
                 if not each.done():
                     each.set_result(None)
 
-
     def finish(self) -> None:
         """Enter what waits, and make parts of all."""
         if self._waiting:
