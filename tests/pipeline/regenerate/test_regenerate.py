@@ -373,6 +373,8 @@ def test_what_was_cut_off_may_be_kept(server: EndpointServer):
 def test_checkers_that_the_data_names(
     server: EndpointServer, tmp_path: Path, checker: str | None, choose: dict[str, Any], message: str | None
 ):
+    regenerated(recipe(math={**MATH, "endpoint": server.url}))  # its answers go with the files that they are of
+    server.counts.clear()
     record = {"prompt": f"What is 4 plus 4? {prose('x', 3)}", "answer": "8", "checker": checker}
     Path("raw/math/a.jsonl").write_text(json.dumps(record) + "\n")
     Path("raw/math/b.jsonl").unlink()
