@@ -31,9 +31,10 @@ def audit(
 
     RUN@3 is its version 3. With --by it is broken down by best language, registrable domain, licence, month of the
     crawl or file extension: the values with the most tokens, then "others"; the lines sum to the sheet, or that is an
-    error. What of that takes longer than 2 s is done by the executor.
+    error. Of conversations it tells tokens by role, and how often training would see each component. What
+    takes longer than 2 s is done by the executor.
     """
-    from tokenmill.pipeline import breakdown, checks, outcomes
+    from tokenmill.pipeline import breakdown, checks, outcomes, visits
     from tokenmill.pipeline.opened import open_run
     from tokenmill.pipeline.opened_units import open_units
     from tokenmill.pipeline.scan import opening
@@ -48,11 +49,14 @@ def audit(
         files = outcomes.unit_files(units)
         lines = breakdown.breakdown(storage, files, kind, top, published.value["balance"], opened)
     wrong: list[str] = []
+    balance, mixture = published.value["balance"], visits.mixture_of_conversations(storage, published)
     if recount:
         for task, differences in checks.recount(storage, published):
             wrong += [f"{task}: {difference}" for difference in differences]
     if as_json:
-        value = {"balance": published.value["balance"], "differences": wrong}
+        named = {"version": published.number, "hash": published.hash, "mixture": published.mixture_hash}
+        value = {**named, "balance": balance, "differences": wrong}
+        value |= visits.as_json(mixture, balance) if mixture is not None else {}
         more = {"by": kind, "lines": [line.to_json() for line in lines]} if kind else {}
         click.echo(json.dumps({**value, **more}, indent=2, ensure_ascii=False))
     else:
@@ -60,6 +64,10 @@ def audit(
             people_console().print(*breakdown.tables_of(lines, kind))
         else:
             print_sheet(published, people_console())
+            if mixture is not None:
+                visits.print_visits(mixture, balance, people_console())
+            told = f"version {published.number}, {published.hash}; mixture {published.mixture_hash or '(none)'}"
+            click.echo(f"\n{told}")
         if recount and not wrong:
             click.echo("\nrecounted: every number is what the files hold")
     if wrong:

@@ -1,26 +1,26 @@
 """What differs between two versions, of one run or of two: recipes, documents, tokens, and what became of documents.
 
-A document is the same one where it has the same identity (part, row); it is changed where its content hash is another.
+A document is the same one where it has the same identity (part, row); it is changed where its content hash is another,
+or of a conversation its turns: their roles, calls, tools or answer.
 Parts are compared by tasks, those of a unit of one version that lie in one unit of the other at a time; a part whose
 tables are the same bytes in both is not read.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
-from tokenmill.manifests.audit import strata_tokens
+from tokenmill.manifests.balance import Balance
 from tokenmill.manifests.receipts import Output
+from tokenmill.pipeline.diff_contents import compare_contents
 from tokenmill.pipeline.opened import OpenedRun, open_run
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
-from tokenmill.pipeline.outcomes import UnitFiles, UnitOutcomes, unit_files
+from tokenmill.pipeline.outcomes import PACKED, UnitFiles, UnitOutcomes, unit_files
 from tokenmill.pipeline.scan import Opening, scan_each
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
@@ -28,8 +28,6 @@ from tokenmill.pipeline.tables import read_table
 from tokenmill.pipeline.why import known_as
 
 EXAMPLES = 3
-#: What stands for a key that one of two recipes does not have.
-ABSENT = "(absent)"
 _PLACE = ("url", "repository", "path", "raw_file", "raw_offset")
 Move = tuple[str, str, str]
 
@@ -63,6 +61,15 @@ class Pair:
     parts: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Alone:
+    """Parts of a unit that one side alone has: 0, the version before, or 1."""
+
+    side: int
+    files: UnitFiles
+    parts: tuple[str, ...]
+
+
 @dataclass
 class Documents:
     """How the documents (raw records) of a source differ, in numbers."""
@@ -76,24 +83,41 @@ class Documents:
 
 
 @dataclass
+class Packed:
+    """How the packed documents of a source differ, in numbers; of a dataset of conversations these are its samples."""
+
+    before: int = 0
+    after: int = 0
+    same: int = 0
+    changed: int = 0
+    dropped: int = 0
+    added: int = 0
+
+
+@dataclass
 class Found:
     """What differs among the documents.
 
     Attributes:
         documents: by source.
+        packed: by source; tasks count what is dropped, added and changed.
         moves: how many documents of a source went from one outcome to another.
         examples: identity and place of the first of each move, sorted.
     """
 
     documents: dict[str, Documents] = field(default_factory=lambda: defaultdict(Documents))
+    packed: dict[str, Packed] = field(default_factory=lambda: defaultdict(Packed))
     moves: Counter[Move] = field(default_factory=Counter)
     examples: dict[Move, list[tuple[str, int, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, source: str, other: "Found") -> None:
         """Take in what a task found in a source."""
-        mine, theirs = self.documents[source], other.documents[source]
-        for name, value in vars(theirs).items():
-            setattr(mine, name, getattr(mine, name) + value)
+        for mine, theirs in (
+            (self.documents[source], other.documents[source]),
+            (self.packed[source], other.packed[source]),
+        ):
+            for name, value in vars(theirs).items():
+                setattr(mine, name, getattr(mine, name) + value)
         self.moves += other.moves
         for move, some in other.examples.items():
             self.examples[move] = sorted([*self.examples[move], *some])[:EXAMPLES]
@@ -103,41 +127,6 @@ def open_side(storage: Storage, published: Published) -> Side:
     """Open a version to be compared."""
     run = open_run(storage, published)
     return Side(storage, published, run, open_units(storage, published, run.recipe_file.recipe))
-
-
-def recipe_differences(before: str, after: str) -> list[tuple[str, Any, Any]]:
-    """Keys of two recipes (YAML) that differ, with both values; sources and filters are told by their names."""
-    one, two = (dict(_flat("", yaml.safe_load(text))) for text in (before, after))
-    both = [(key, one.get(key, ABSENT), two.get(key, ABSENT)) for key in {**one, **two}]
-    return [(key, a, b) for key, a, b in both if a != b]
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if key.rpartition(".")[2] in ("sources", "filters") and isinstance(value, list):
-        named = [_named(entry) for entry in value]
-        yield f"{key} (order)", [name for name, _ in named]
-        value = dict(named)
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}" if key else str(name), inner)
-    else:
-        yield key, value
-
-
-def _named(entry: Any) -> tuple[str, Any]:
-    """An entry of a list of sources or filters: its name, and what is said of it."""
-    if not isinstance(entry, dict):
-        return str(entry), {}
-    return (str(entry["name"]), entry) if "name" in entry else (str(next(iter(entry))), next(iter(entry.values())))
-
-
-def tokens_of(before: Side, after: Side) -> list[tuple[str, int, int]]:
-    """Tokens of each component ("source/stratum") in both."""
-    one, two = (strata_tokens(side.units.receipts) for side in (before, after))
-    return [
-        (name, *(found.get(name, {"tokens": 0})["tokens"] for found in (one, two)))  # type: ignore[misc]
-        for name in sorted({*one, *two})
-    ]
 
 
 def document_differences(before: Side, after: Side, opening: Opening) -> Found:
@@ -164,6 +153,46 @@ def document_differences(before: Side, after: Side, opening: Opening) -> Found:
     storages = (before.storage, after.storage)
     for index, one in scan_each(opening, "compare documents", compare_units, storages, pairs):
         found.add(pairs[index].before.source, one)
+    alone = _alone(before, after)
+    for index, count in scan_each(opening, "count documents", count_packed, storages, alone):
+        samples = found.packed[alone[index].files.source]
+        samples.added += count * alone[index].side
+        samples.dropped += count * (1 - alone[index].side)
+    for source, side, count in _packed_in_all(before, after):
+        setattr(found.packed[source], ("before", "after")[side], count)
+    for samples in found.packed.values():
+        samples.same = samples.before - samples.dropped - samples.changed
+    return found
+
+
+def _packed_in_all(*sides: Side) -> Iterator[tuple[str, int, int]]:
+    """Source, side and packed documents, as the balance sheets have them."""
+    for index, side in enumerate(sides):
+        for source, sheet in side.published.value["balance"].items():
+            yield source, index, Balance.from_json(sheet["steps"]["pack"]).out.documents
+
+
+def _alone(*sides: Side) -> list[Alone]:
+    """Units of parts that one side alone has."""
+    found = []
+    for index, side in enumerate(sides):
+        parts: dict[str, list[str]] = defaultdict(list)
+        for part, unit in side.units.unit_of.items():
+            if part not in sides[1 - index].units.unit_of:
+                parts[unit].append(part)
+        files = unit_files(side.units)
+        found += [Alone(index, files[unit], tuple(sorted(some))) for unit, some in sorted(parts.items())]
+    return found
+
+
+def count_packed(storages: tuple[Storage, Storage], alone: Alone) -> int:
+    """Documents of the parts that are packed."""
+    outcomes = UnitOutcomes(storages[alone.side], alone.files)
+    return sum(int(np.count_nonzero(_is_packed(outcomes.of_part(part)))) for part in alone.parts)
+
+
+def _is_packed(reasons: pa.StringArray) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = pc.equal(reasons, PACKED).to_numpy(zero_copy_only=False)
     return found
 
 
@@ -184,12 +213,16 @@ def compare_units(storages: tuple[Storage, Storage], pair: Pair) -> Found:
     for part in pair.parts:
         tables = (pair.before.parts[part], pair.after.parts[part])
         decided = [table["decisions"].hash for table in tables]
-        hashes = [_hashes(side.storage, table) for side, table in zip(sides, tables, strict=True)]
-        _count(found.documents[source], *hashes)
-        if units_agree and decided[0] == decided[1]:
+        rows, changed = compare_contents(storages, tables)
+        _count(found.documents[source], rows, changed)
+        agree = units_agree and decided[0] == decided[1]
+        if agree and not changed.any():
             continue
         one, two = (side.of_part(part) for side in sides)
         common = min(len(one), len(two))
+        _count_packed(found.packed[source], _is_packed(one), _is_packed(two), changed)
+        if agree:
+            continue
         moved = np.flatnonzero(pc.not_equal(one[:common], two[:common]).to_numpy(zero_copy_only=False))
         _enter_moves(found, storages[1], source, (part, tables[1]["documents"]), moved, one, two)
     return found
@@ -202,21 +235,23 @@ def _later_tables(files: UnitFiles) -> list[str]:
     return [files.ledger.hash, *left_out, "takedown", *takedown]
 
 
-def _hashes(storage: Storage, tables: Mapping[str, Output]) -> pa.Array:
-    return read_table(storage, tables["signals/hashes"].path, ["content_hash"]).column(0).combine_chunks()
+def _count(counts: Documents, rows: tuple[int, int], changed: npt.NDArray[np.bool_]) -> None:
+    different = int(np.count_nonzero(changed))
+    counts.before += rows[0]
+    counts.after += rows[1]
+    counts.changed += different
+    counts.same += len(changed) - different
+    counts.removed += rows[0] - len(changed)
+    counts.added += rows[1] - len(changed)
 
 
-def _count(counts: Documents, one: pa.Array, two: pa.Array) -> None:
-    common = min(len(one), len(two))
-    a, b = one[:common], two[:common]
-    # gated in one of them, it has no hash there; that is told by what became of it
-    changed = int(pc.sum(pc.not_equal(a, b)).as_py() or 0)
-    counts.before += len(one)
-    counts.after += len(two)
-    counts.changed += changed
-    counts.same += common - changed
-    counts.removed += len(one) - common
-    counts.added += len(two) - common
+def _count_packed(
+    counts: Packed, one: npt.NDArray[np.bool_], two: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_]
+) -> None:
+    both = np.count_nonzero(one[: len(changed)] & two[: len(changed)])
+    counts.dropped += int(np.count_nonzero(one) - both)
+    counts.added += int(np.count_nonzero(two) - both)
+    counts.changed += int(np.count_nonzero(one[: len(changed)] & two[: len(changed)] & changed))
 
 
 def _enter_moves(

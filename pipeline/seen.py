@@ -61,19 +61,29 @@ def described(seen: Seen, limit: int) -> str:
     return "\n".join(lines)
 
 
+def by_turns(conversation: Conversation) -> str:
+    """A conversation's text with who says what, for a page that shows texts."""
+    return "\n".join(f"{label}: {value}" for label, value in _told(conversation))
+
+
 def _said(conversation: Conversation, limit: int) -> Iterator[str]:
     """Lines of a conversation, turn by turn, each with a share of the characters."""
     share = max(_LEAST, limit // len(conversation.turns))
+    for label, value in _told(conversation):
+        yield from f"{label}: {visible(value, share)}".split("\n")
+
+
+def _told(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """All that is in a conversation, with what it is."""
     for turn in conversation.turns:
-        who = turn.role if turn.branch is None else f"{turn.role} ({turn.branch})"
-        yield from f"{who}: {visible(turn.content, share)}".split("\n")
+        yield turn.role if turn.branch is None else f"{turn.role} ({turn.branch})", turn.content
         for name, value in (turn.fields or {}).items():
-            yield f"  {name}: {visible(json.dumps(value, ensure_ascii=False), share)}"
+            yield f"  {name}", json.dumps(value, ensure_ascii=False)
     if conversation.tools is not None:
-        yield f"tools: {visible(json.dumps(conversation.tools, ensure_ascii=False), share)}"
+        yield "tools", json.dumps(conversation.tools, ensure_ascii=False)
     if conversation.answer is not None:
         checker = f" (checker {visible(conversation.checker, 40)})" if conversation.checker else ""
-        yield f"answer{checker}: {visible(conversation.answer, share)}"
+        yield f"answer{checker}", conversation.answer
 
 
 def explained(seen: Seen) -> str:

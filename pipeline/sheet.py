@@ -105,7 +105,8 @@ def _size(tally: Tally, measure: str) -> str:
     return f"{tally.tokens:,} tokens" if measure == "tokens" else f"{tally.bytes:,} {measure}"
 
 
-_ROLES = ("system", "user", "assistant", "tool", "template")
+#: Whose the tokens of conversations are.
+ROLES = ("system", "user", "assistant", "tool", "template")
 
 
 def _share(part: int, whole: int) -> str:
@@ -128,7 +129,7 @@ def _packed_line(sheet: Mapping[str, Any]) -> str:
             f"{sheet['round_trip_documents']:,} documents decoded, {sheet['round_trip_differing']:,} to another text"
         )
     if roles := sheet.get("roles"):
-        by_role = ", ".join(f"{name} {roles[f'{name}_tokens']:,}" for name in _ROLES)
+        by_role = ", ".join(f"{name} {roles[f'{name}_tokens']:,}" for name in ROLES)
         answers, ends = roles["answer_tokens"], roles["answer_eos_tokens"]
         parts.append(
             f"tokens by role: {by_role}; {answers:,} are answers ({_share(answers, tokens)}), {ends:,} of them EOS "

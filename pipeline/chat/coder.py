@@ -53,7 +53,7 @@ class ChatCoder:
             texts: n, no null.
             turns: n rows of TURNS.
         """
-        told = [_sample(conversation) for conversation in conversations_of(texts, turns)]
+        told = [sample_of(conversation) for conversation in conversations_of(texts, turns)]
         chats = self._chats.encode([conversation for conversation in told if conversation is not None])
         inside = np.array([conversation is not None for conversation in told], np.bool_)
         lengths = np.zeros(len(told), np.int64)
@@ -92,7 +92,7 @@ def _want_end(tokens, answers, offsets, eos, wanted):  # type: ignore[no-untyped
                 answers[behind] = True
 
 
-def _sample(conversation: Conversation | None) -> Conversation | None:
+def sample_of(conversation: Conversation | None) -> Conversation | None:
     """What is trained on of a conversation; None: nothing, as it has no answer."""
     if conversation is None or conversation.kind == "verifiable":
         return None

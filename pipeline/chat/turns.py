@@ -88,6 +88,28 @@ def misplaced(texts: pa.LargeStringArray, turns: pa.RecordBatch) -> int:
     return int(np.count_nonzero(wrong))
 
 
+def differing(one: pa.RecordBatch, two: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    """Of n rows of TURNS each, bool [n]: where they are not the same."""
+    differ = np.zeros(one.num_rows, np.bool_)
+    for name in TURNS.names[1:]:
+        differ |= _unequal(one.column(name), two.column(name))
+    sizes = [pc.fill_null(pc.list_value_length(side.column("turns")), -1).to_numpy() for side in (one, two)]
+    differ |= sizes[0] != sizes[1]
+    alike = pa.array(sizes[0] == sizes[1])
+    turns = [side.column("turns").filter(alike).flatten() for side in (one, two)]
+    of_row = np.repeat(np.arange(len(differ)), np.where(sizes[0] == sizes[1], np.maximum(sizes[0], 0), 0))
+    for field in TURN:
+        differ[of_row[_unequal(*(each.field(field.name) for each in turns))]] = True
+    return differ
+
+
+def _unequal(one: pa.Array, two: pa.Array) -> npt.NDArray[np.bool_]:
+    """Where values differ; null is like null alone."""
+    both = pc.fill_null(pc.not_equal(one, two), False)
+    found: npt.NDArray[np.bool_] = pc.or_(both, pc.xor(one.is_null(), two.is_null())).to_numpy(zero_copy_only=False)
+    return found
+
+
 def conversations_of(texts: pa.LargeStringArray, turns: pa.RecordBatch) -> list[Conversation | None]:
     """The conversations of rows of TURNS and their texts; None where there is no text or no turns."""
     spans = turn_spans(turns.column("turns"))

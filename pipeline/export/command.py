@@ -5,9 +5,8 @@ from typing import Any
 import click
 
 from tokenmill.pipeline.executor_options import executor_options
+from tokenmill.pipeline.export.formats import FORMATS
 from tokenmill.pipeline.storage import Storage
-
-_FORMATS = ("megatron", "smdm", "datasets", "mds")
 
 
 def _size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -32,6 +31,14 @@ smdm      TinyLlama, SMDM: SPLIT_0000000000.bin, …, chunks of whole rows
 datasets  mdlm, bd3lms: load_from_disk(DIR) has input_ids and attention_mask, a row of L tokens each
 mds       MosaicML streaming: index.json and shards, tokens and valid (how many are not padding) a row
 
+\b
+Of conversations (`layout: concat` or `dialogue`), one a line or row, a file a unit:
+dfactory         dFactory, conversation: SPLIT/*.jsonl, messages
+dfactory-tokens  dFactory, tokenid: SPLIT/*.jsonl, input_ids filled up to L, and prompt_lengths
+dream            Dream: SPLIT/*.parquet, prompt (messages) and response
+dllm             dllm: load_from_disk(DIR)[SPLIT], input_ids, labels (-100), attention_mask, prompt_len
+automodel        NeMo Automodel: load_from_disk(DIR), input_ids, loss_mask, attention_mask
+
 Rows come once, in stored order: by source, stratum and unit, as a seed permuted them in each. With --rows K they
 are the first K of the order in which `open_mixture` takes them, by the mixture's weights. Every record batch is
 checked against its hash. The same run gives the same bytes; export.json, written last, says what they are, and
@@ -41,7 +48,7 @@ the same command again writes nothing, or makes anew what was interrupted.
 
 @click.command(help=_HELP, short_help="Write a run in the files that another trainer reads.")
 @click.argument("folder", metavar="RUN")
-@click.option("--format", "kind", type=click.Choice(_FORMATS), required=True, help="See above.")
+@click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="See above.")
 @click.option("--output", required=True, metavar="DIR", help="Folder or URL to write to: empty, or this very export.")
 @click.option("--source", "sources", metavar="NAME", multiple=True, help="Only this; may be repeated.  [default: all]")
 @click.option("--split", type=click.Choice(["train", "validation"]), default="train", show_default=True)
@@ -70,7 +77,9 @@ def export(
     done = write_export(
         selection, kind, Storage(output), opening(executor, address, cpus, quiet), num_rows=rows, file_bytes=file_bytes
     )
+    left = ", ".join(f"{count:,} for {reason}" for reason, count in done.get("left_out", {}).items())
     click.echo(
         f"{done['rows']:,} rows, {done['documents']:,} documents, {done['tokens']:,} tokens in {len(done['files'])} "
-        f"files, {done['bytes']:,} bytes\nexported {folder}/{done['version']} to {output}"
+        f"files, {done['bytes']:,} bytes{f'; left out: {left}' if left else ''}\n"
+        f"exported {folder}/{done['version']} to {output}"
     )

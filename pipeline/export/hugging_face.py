@@ -8,7 +8,7 @@ Source: huggingface/datasets, arrow_dataset.py.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -29,20 +29,30 @@ def write(file: IO[bytes], rows: Gathered) -> None:
     """Write one data file."""
     length = rows.tokens.shape[1]
     mask = rows.real.view(np.int8)
-    values = {"input_ids": pa.array(rows.tokens.reshape(-1)), "attention_mask": pa.array(mask.reshape(-1))}
-    columns = [pa.FixedSizeListArray.from_arrays(value, length) for value in values.values()]
-    features = {"info": {"features": _features(length, rows.tokens.dtype)}}
-    schema = pa.schema(
-        [pa.field(name, column.type) for name, column in zip(values, columns, strict=True)],
-        metadata={"huggingface": json.dumps(features, sort_keys=True)},
-    )
-    with pa.ipc.new_stream(file, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    schema = row_schema(length, rows.tokens.dtype)
+    values = (pa.array(rows.tokens.reshape(-1)), pa.array(mask.reshape(-1)))
+    columns = [pa.FixedSizeListArray.from_arrays(value, length) for value in values]
+    write_stream(file, schema, [pa.RecordBatch.from_arrays(columns, schema=schema)])
 
 
-def info(length: int, dtype: np.dtype[Any]) -> bytes:
+def row_schema(length: int, dtype: np.dtype[Any]) -> pa.Schema:
+    """Of rows of `length` tokens."""
+    ids, mask = pa.list_(pa.from_numpy_dtype(dtype), length), pa.list_(pa.int8(), length)
+    return pa.schema([pa.field("input_ids", ids), pa.field("attention_mask", mask)])
+
+
+def write_stream(file: IO[bytes], schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write one data file of the columns of `schema`."""
+    features = {"info": {"features": _features(schema)}}
+    told = schema.with_metadata({"huggingface": json.dumps(features, sort_keys=True)})
+    with pa.ipc.new_stream(file, told) as writer:
+        for batch in batches:
+            writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=told))
+
+
+def info(schema: pa.Schema) -> bytes:
     """`dataset_info.json`."""
-    value = {"citation": "", "description": "", "features": _features(length, dtype), "homepage": "", "license": ""}
+    value = {"citation": "", "description": "", "features": _features(schema), "homepage": "", "license": ""}
     return json.dumps(value, sort_keys=True, indent=2).encode()
 
 
@@ -60,9 +70,13 @@ def state(split: str, fingerprint: str, names: Sequence[str]) -> bytes:
     return json.dumps(value, sort_keys=True, indent=2).encode()
 
 
-def _features(length: int, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    return {field.name: _feature(field.type) for field in schema}
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
     """Every version of the library reads `Sequence`; newer ones call it `List`."""
-    return {
-        name: {"_type": "Sequence", "feature": {"_type": "Value", "dtype": kind}, "length": length}
-        for name, kind in (("input_ids", dtype.name), ("attention_mask", "int8"))
-    }
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        length = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
+        return {"_type": "Sequence", "feature": _feature(kind.value_type), "length": length}
+    return {"_type": "Value", "dtype": np.dtype(kind.to_pandas_dtype()).name}

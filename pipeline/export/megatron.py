@@ -113,6 +113,16 @@ def join_pieces(tokens: Tokens, lengths: I32, parts: I32, rows: I32, starts: I32
     Raises:
         ValueError: pieces are missing, or there twice.
     """
+    target, whole_lengths = places_of_pieces(lengths, parts, rows, starts, len(tokens), unit=unit)
+    joined = moved_pieces(tokens, lengths, target)
+    return Documents(joined if tokens.dtype == np.uint16 else joined.view(np.int32), whole_lengths)
+
+
+def places_of_pieces(lengths: I32, parts: I32, rows: I32, starts: I32, total: int, *, unit: str) -> tuple[I64, I32]:
+    """Where each piece goes, int64, so that documents are whole, and the tokens of each of these, int32.
+
+    Args and errors are those of `join_pieces`; `total` is how many tokens there are.
+    """
     identity = parts.astype(np.int64) << 32 | rows
     begun = identity[starts == 0]
     by_identity = np.argsort(begun, kind="stable")
@@ -123,14 +133,19 @@ def join_pieces(tokens: Tokens, lengths: I32, parts: I32, rows: I32, starts: I32
     ends = (starts + lengths.astype(np.int64))[order]
     follows = np.concatenate([[0], ends[:-1]]) == starts[order]
     once = len(np.unique(begun)) == len(begun) and np.array_equal(np.append(begun, -1)[document], identity)
-    if not once or not (first | follows).all() or int(lengths.sum(dtype=np.int64)) != len(tokens):
+    if not once or not (first | follows).all() or int(lengths.sum(dtype=np.int64)) != total:
         raise ValueError(f"the shards of {unit} do not hold every piece of every document once: rerun its pack task")
     whole_lengths = np.add.reduceat(lengths[order], np.flatnonzero(first), dtype=np.int64)
     target = np.empty(len(lengths), np.int64)
     target[order] = np.cumsum(lengths[order], dtype=np.int64) - lengths[order]
-    joined: npt.NDArray[Any] = np.empty_like(tokens)
-    _place(tokens, lengths, target, joined)
-    return Documents(joined if tokens.dtype == np.uint16 else joined.view(np.int32), whole_lengths.astype(np.int32))
+    return target, whole_lengths.astype(np.int32)
+
+
+def moved_pieces(values: npt.NDArray[Any], lengths: I32, target: I64) -> npt.NDArray[Any]:
+    """What the tokens of pieces have, one after another, with each piece at its place of `target`."""
+    moved = np.empty_like(values)
+    _place(values, lengths, target, moved)
+    return moved
 
 
 @kernel

@@ -4,13 +4,18 @@ Which rows a file holds follows from the run and the options alone, and so do it
 workers. A task reads what it needs and returns counts and hashes, which are added up and held against the shard table.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tokenmill.manifests.plan import compile_plan
 from tokenmill.manifests.receipts import hash_json
-from tokenmill.pipeline.export import folder, hugging_face, mds, megatron, smdm
+from tokenmill.manifests.shards import PRETRAINING
+from tokenmill.pipeline.export import chat_files, folder, hugging_face, mds, megatron, smdm
+from tokenmill.pipeline.export.chat_files import ChatUnit
+from tokenmill.pipeline.export.formats import CHAT_FORMATS, ROW_FORMATS, Format
+from tokenmill.pipeline.export.job import Job, Written
 from tokenmill.pipeline.export.megatron import UnitShards
 from tokenmill.pipeline.export.rows import Rows, gather
 from tokenmill.pipeline.export.selection import Selection
@@ -19,9 +24,10 @@ from tokenmill.pipeline.storage import Storage, Stored
 from tokenmill.pipeline.tokens.rows import pad_id
 
 FORMAT = "tokenmill-export/1"
-Format = Literal["megatron", "smdm", "datasets", "mds"]
 #: Token ids that a file of rows holds.
 FILE_BYTES = 64 << 20
+#: Formats of which a file holds what a unit does.
+_OF_UNITS = ("megatron", *CHAT_FORMATS)
 _COUNTS = ("rows", "documents", "tokens", "padding_tokens")
 
 
@@ -33,27 +39,6 @@ class FileRows:
     files: int
     places: range
     size: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all tasks of an export share."""
-
-    format: Format
-    split: str
-    rows: Rows
-    output: Storage
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one task wrote: its files, and what is in them."""
-
-    files: tuple[Stored, ...]
-    rows: int
-    documents: int
-    tokens: int
-    padding_tokens: int
 
 
 def export(
@@ -81,24 +66,39 @@ def export(
         ValueError: the options do not fit each other, the run or what is in the folder; or a shard is damaged.
     """
     rows = _ordered(selection, format, num_rows, file_bytes)
-    asked = _asked(selection, format, num_rows, None if format == "megatron" else file_bytes or FILE_BYTES)
+    asked = _asked(selection, format, num_rows, None if format in _OF_UNITS else file_bytes or FILE_BYTES)
     done = folder.finished(output, asked)
     if done is not None:
         return done
     folder.begin(output, asked)
     job = Job(format, selection.split, rows, output)
     total = selection.count("rows") if num_rows is None else num_rows
-    items = megatron.unit_shards(rows.shards) if format == "megatron" else _file_rows(rows, total, asked["file_bytes"])
+    items: list[Any] = _items(selection, rows, format, total, asked["file_bytes"])
     written: list[Written] = scan_soon(opening, "export", write_task, job, items)
     files = [file for one in written for file in one.files] + _naming_files(job, selection, items, written, asked)
     value = {
         **asked,
         **_counts(selection, written, num_rows),
+        **({"left_out": _left_out(written)} if format in CHAT_FORMATS else {}),
         "files": [vars(file) for file in files],
         "bytes": sum(file.bytes for file in files),
     }
     folder.finish(output, value)
     return value
+
+
+def _items(selection: Selection, rows: Rows, format: Format, total: int, file_bytes: int | None) -> list[Any]:
+    """What the tasks are of."""
+    if format in CHAT_FORMATS:
+        return list(chat_files.chat_units(selection, format))
+    if file_bytes is None:
+        return list(megatron.unit_shards(rows.shards))
+    return list(_file_rows(rows, total, file_bytes))
+
+
+def _left_out(written: Sequence[Written]) -> dict[str, int]:
+    """Conversations left out, by reason."""
+    return dict(sum((Counter(one.left_out) for one in written), Counter[str]()))
 
 
 def _counts(selection: Selection, written: Sequence[Written], num_rows: int | None) -> dict[str, int]:
@@ -111,16 +111,24 @@ def _counts(selection: Selection, written: Sequence[Written], num_rows: int | No
     return counted
 
 
-def write_task(job: Job, item: FileRows | UnitShards) -> Written:
+def write_task(job: Job, item: FileRows | UnitShards | ChatUnit) -> Written:
     """Write what one item names."""
+    if isinstance(item, ChatUnit):
+        return chat_files.write_unit(job, item)
     return _write_documents(job, item) if isinstance(item, UnitShards) else _write_rows(job, item)
 
 
 def _ordered(selection: Selection, format: Format, num_rows: int | None, file_bytes: int | None) -> Rows:
     """The rows in the order that is asked for."""
     rows = Rows(selection.storage, selection.shards, selection.sequences)
-    if format == "megatron" and (num_rows is not None or file_bytes is not None):
-        raise ValueError("--rows and --file-bytes are for files of rows, and megatron takes whole documents: leave out")
+    if format in _OF_UNITS and (num_rows is not None or file_bytes is not None):
+        raise ValueError(
+            f"--rows and --file-bytes are for files of rows, and {format} takes whole documents: leave out"
+        )
+    if format in CHAT_FORMATS and selection.sequences.layout == PRETRAINING:
+        raise ValueError(
+            f"{format} is for conversations, and {selection.storage.root!r} has none: give {', '.join(ROW_FORMATS)}"
+        )
     if num_rows is None:
         return rows
     mixture = selection.mixture
@@ -136,7 +144,9 @@ def _ordered(selection: Selection, format: Format, num_rows: int | None, file_by
 def _asked(selection: Selection, format: Format, num_rows: int | None, file_bytes: int | None) -> dict[str, Any]:
     """What settles every byte of an export, and what its readers must know."""
     sequences = selection.sequences
+    template = {"chat_template": selection.published.value.get("template")} if format in CHAT_FORMATS else {}
     return {
+        **template,
         "format": FORMAT,
         "kind": format,
         "version": selection.published.path,
@@ -194,6 +204,8 @@ def _naming_files(
 ) -> list[Stored]:
     """Write the files that name the others."""
     length, dtype, output = job.rows.sequences.length, job.rows.dtype, job.output
+    if job.format in CHAT_FORMATS:
+        return chat_files.naming_files(job, written, asked)
     if job.format == "megatron":
         return [output.write(megatron.BLEND, megatron.blend(_weights(selection, items)))]
     if job.format == "smdm":
@@ -203,7 +215,7 @@ def _naming_files(
         return [output.write(mds.INDEX, mds.index(length, dtype, files, aligned=job.rows.sequences.align > 1))]
     names = [name for name, *_ in files]
     return [
-        output.write(hugging_face.INFO, hugging_face.info(length, dtype)),
+        output.write(hugging_face.INFO, hugging_face.info(hugging_face.row_schema(length, dtype))),
         output.write(hugging_face.STATE, hugging_face.state(job.split, hash_json([asked, files])[:16], names)),
     ]
 

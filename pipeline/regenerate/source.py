@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenmill.pipeline.diff import recipe_differences
+from tokenmill.pipeline.diff_recipes import recipe_differences
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.progress import Now, Reporter
 from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe

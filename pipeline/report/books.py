@@ -18,6 +18,7 @@ from tokenmill.pipeline.report.blocks import (
 )
 from tokenmill.pipeline.report.charts import Bar, bar_chart
 from tokenmill.pipeline.report.measure import UNTOLD
+from tokenmill.pipeline.sheet import ROLES
 
 Sheets = Mapping[str, Mapping[str, Any]]
 #: Languages of a source on the page; the others are summed up.
@@ -73,10 +74,25 @@ def overview(sheets: Sheets) -> Section:
         rows.append((source, *counts, share, f"{own:,}", percent(own, tokens), per_token))
     columns = ("source", "records", "failed", "packed", "of records", "tokens", "of tokens", "bytes a token")
     blocks: list[Any] = [Table("Sources", columns, rows)]
+    if any(sheet.get("roles") for sheet in sheets.values()):
+        blocks.append(_roles(sheets))
     if not tokens:
         blocks.insert(0, Note("Nothing was kept: no document is in a row. The funnel below says where each one went."))
     lead = "Every record read is a packed document, or was dropped or failed for a reason that is counted."
     return Section("overview", "Overview", lead, blocks)
+
+
+def _roles(sheets: Sheets) -> Table:
+    """Tokens of conversations by whose they are; a row a source that has some."""
+    rows = []
+    for source, sheet in sheets.items():
+        if roles := sheet.get("roles"):
+            tokens, answers = tokens_of(sheet), roles["answer_tokens"]
+            by_role = tuple(f"{roles[f'{name}_tokens']:,}" for name in ROLES)
+            ends = percent(roles["answer_eos_tokens"], answers)
+            rows.append((source, *by_role, f"{answers:,}", percent(answers, tokens), ends))
+    columns = ("source", *ROLES, "answers", "of tokens", "EOS of answers")
+    return Table("Tokens of conversations by role", columns, rows)
 
 
 def funnel(sheets: Sheets) -> Section:

@@ -17,7 +17,7 @@ from tokenmill.pipeline.opened import OpenedRun
 from tokenmill.pipeline.opened_units import OpenedUnits
 from tokenmill.pipeline.report.measure import REMOVALS_SHOWN, Cluster, Found, Removal
 from tokenmill.pipeline.scan import Opening, scan_soon
-from tokenmill.pipeline.seen import KEPT, Seen, explained
+from tokenmill.pipeline.seen import KEPT, Seen, by_turns, explained
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import read_table
 from tokenmill.pipeline.units import Unit
@@ -41,7 +41,7 @@ class Shown:
         where: its URL, or its repository and path; "" where it has none.
         raw: its raw file, and the place in it.
         why: the reason in words, with the signal's value and the bound.
-        text: as the rule that decided read it; None where it has none to be shown.
+        text: as the rule that decided read it, of a conversation with its roles; None where it has none to be shown.
         remark: what stands there for a text.
     """
 
@@ -135,7 +135,8 @@ def _shown(shared: _Reading, source: str, reason: str, seen: Seen, why: str) -> 
     if taken:
         return Shown(source, reason, f"{seen.part}:{seen.row}", "", raw, reason, None, TAKEN_DOWN)
     remark = "" if seen.text is not None else _without_text(seen)
-    return Shown(source, reason, f"{seen.part}:{seen.row}", where, raw, why, seen.text, remark)
+    text = seen.text if seen.conversation is None else by_turns(seen.conversation)
+    return Shown(source, reason, f"{seen.part}:{seen.row}", where, raw, why, text, remark)
 
 
 def _without_text(seen: Seen) -> str:

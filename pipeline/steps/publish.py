@@ -49,6 +49,19 @@ class Published:
     number: int
     value: Mapping[str, Any]
 
+    @property
+    def hash(self) -> str:
+        """Of the manifest, and so of everything that the version is made of."""
+        match = _NAME.fullmatch(self.path)
+        assert match is not None
+        return match["hash"]
+
+    @property
+    def mixture_hash(self) -> str | None:
+        """Of the mixture, which is all that training sees; None where nothing was kept for it."""
+        path = self.value["mixture"]
+        return None if path is None else str(path).rpartition("/")[2].removesuffix(".json")
+
 
 def versions(storage: Storage) -> list[str]:
     """Paths of the published manifests, oldest first."""

@@ -15,7 +15,8 @@ from tests.pipeline.runs import newest, run_inline
 from tests.pipeline.test_breakdown import packed_tokens
 from tests.pipeline.test_takedown import removed
 from tokenmill.pipeline.cli import cli
-from tokenmill.pipeline.diff import EXAMPLES, recipe_differences
+from tokenmill.pipeline.diff import EXAMPLES
+from tokenmill.pipeline.diff_recipes import recipe_differences
 from tokenmill.pipeline.takedown import Asked
 
 

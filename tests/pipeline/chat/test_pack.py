@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -16,6 +17,7 @@ from tokenmill.manifests.balance import Balance
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.receipts import Receipt
 from tokenmill.pipeline import checks
+from tokenmill.pipeline.cli import cli
 from tokenmill.pipeline.loader import open_mixture
 from tokenmill.pipeline.packed import read_batches, shards_of
 from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
@@ -40,6 +42,7 @@ WORDS = (
     "about noise",
     "and why",
 )
+OBJECTIVE = {"concat": "illada", "dialogue": "llada_sft"}
 RECIPE = """
 name: sft
 tokenizer:
@@ -239,3 +242,51 @@ def test_a_template_that_is_none_is_refused_before_any_work(built: Path, templat
         run_inline(path, "refused")
     assert message in str(error.value)
     assert not Path("refused").exists()
+
+
+def audited(folder: Path, *arguments: str) -> str:
+    return CliRunner().invoke(cli, ["audit", str(folder), *arguments], catch_exceptions=False).stdout
+
+
+@pytest.mark.parametrize("layout", ["concat", "dialogue"])
+def test_the_audit_tells_visits_and_the_share_of_eos(built: Path, layout: str):
+    value, text = json.loads(audited(built / layout, "--json")), " ".join(audited(built / layout).split())
+    published = newest(built / layout)
+    assert value["hash"] == published.path.split(".")[1]
+    assert f"version 0, {value['hash']}; mixture {Path(published.value['mixture']).stem}" in text
+    rows = published.value["balance"]["chat"]["rows"]
+    with open_mixture(str(built / layout), batch_size=1, objective=OBJECTIVE[layout]) as loader:
+        seen = sum(len(batch.rows) for batch in loader)
+    assert value["visits"] == [
+        {"component": "chat/train", "rows": rows, "planned": seen, "max_epochs": 12, "mean_visits": 12}
+    ]
+    assert f"chat/train {rows:,} {seen:,} 12.000 12" in text
+    if layout == "concat":
+        assert value["llada_sft"] is None
+        return
+    answers = [sum(marks) for _, marks in packed(built / layout).values()]
+    filled = sum(256 - len(tokens) for tokens, _ in packed(built / layout).values())
+    assert value["llada_sft"] == {"supervised_tokens": sum(answers) + filled, "eos_tokens": len(answers) + filled}
+    share = 100 * (len(answers) + filled) / (sum(answers) + filled)
+    assert f"{share:.2f} % of the tokens that it supervises are EOS" in text
+
+
+def test_the_share_of_eos_is_that_of_the_batches(tmp_path: Path, monkeypatch):
+    """Of dialogues of one turn it is exact."""
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    one_turn = [record for record in records()[:60] if sum(each["role"] == "user" for each in record["messages"]) == 1]
+    Path("raw/a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in one_turn))
+    Path("template.jinja").write_text(TEMPLATE)
+    Path("r.yaml").write_text(RECIPE.replace("LAYOUT", "dialogue").replace("max_epochs: 12", "max_epochs: 1"))
+    run_inline(Path("r.yaml"), "out")
+    told = json.loads(audited(Path("out"), "--json"))["llada_sft"]
+    supervised = ends = 0
+    with open_mixture("out", batch_size=1, objective="llada_sft") as loader:
+        eos = loader.plan.mixture.special_ids["eos"]
+        for batch in loader:
+            places = np.arange(batch.clean.shape[1]) >= batch.prompt_lengths[:, None]
+            supervised += np.count_nonzero(places)
+            ends += np.count_nonzero(places & (batch.clean == eos))
+    assert told == {"supervised_tokens": supervised, "eos_tokens": ends}
+    assert len(one_turn) == 20

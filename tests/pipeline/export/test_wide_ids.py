@@ -42,7 +42,7 @@ def test_a_shard_of_mds_stays_below_4_gib(tmp_path: Path):
 def test_datasets(tmp_path: Path):
     with (tmp_path / hugging_face.path(0, 1)).open("wb") as file:
         hugging_face.write(file, ROWS)
-    (tmp_path / hugging_face.INFO).write_bytes(hugging_face.info(4, TOKENS.dtype))
+    (tmp_path / hugging_face.INFO).write_bytes(hugging_face.info(hugging_face.row_schema(4, TOKENS.dtype)))
     (tmp_path / hugging_face.STATE).write_bytes(hugging_face.state("train", "0" * 16, [hugging_face.path(0, 1)]))
     opened = datasets.load_from_disk(str(tmp_path))
     assert opened["input_ids"][:] == TOKENS.tolist()
