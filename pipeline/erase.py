@@ -1,5 +1,6 @@
 """Erase what was taken down: its text goes out of the run's folder, and with it every version but the newest.
 
+    0  requests and answers of `tokenmill regenerate` go out of what lies under the run's folder (`regenerate.erased`)
     1  documents, turns and edits of the parts that hold such rows are written again without their text, beside the old
     2  their receipts name the new files, under the hash that every later task was keyed with: nothing else is redone
     3  the newest version is published with them
@@ -28,6 +29,7 @@ from tokenmill.pipeline.chat.turns import without
 from tokenmill.pipeline.checks import DATA_FOLDERS, garbage
 from tokenmill.pipeline.opened_units import OpenedUnits, open_units
 from tokenmill.pipeline.recipe.file import RecipeFile, load_recipe
+from tokenmill.pipeline.regenerate.erased import erase_answers
 from tokenmill.pipeline.steps.publish import Published, publish, versions
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import new_table, open_groups, read_table
@@ -72,6 +74,7 @@ def erase_removed(storage: Storage, published: Published) -> Erased:
     recipe_file = load_recipe(published.value["recipe"], f"the recipe in {published.path}")
     units = open_units(storage, published, recipe_file.recipe)
     rows = _rows(storage, units)
+    erase_answers(storage, (f"{part}:{row}" for part, some in rows.items() for row in some.tolist()))
     published = _without_texts(storage, recipe_file, units, rows)
     documents = sum(map(len, rows.values()))
     retired = [path for path in versions(storage) if path != published.path]

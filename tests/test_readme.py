@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY
 
@@ -152,6 +153,16 @@ def test_the_recipe_shown_is_valid():
 
     text = next(text for kind, text in BLOCKS if kind == "yaml")
     assert load_recipe(text, "README.md", {}).recipe.name == "example"
+
+
+def test_the_recipes_of_responses_anew_are_valid():
+    from tokenmill.pipeline.recipe import Source
+
+    text = next(text for kind, text in BLOCKS if kind == "yaml" and "regenerate:" in text)
+    prompts, answers = (Source.model_validate(each["sources"][0]) for each in yaml.safe_load_all(text))
+    assert prompts.regenerate is not None
+    assert prompts.regenerate.choose.by == "verifiable"
+    assert answers.columns.url == "url"
 
 
 def test_the_make_targets_shown_exist():

@@ -21,5 +21,6 @@ bytes, whatever the concurrency and the order in which answers came; a run that 
     plan        all requests of a run, before any is sent
     endpoint    one request: retries, and what went wrong; asking: all of them, a bounded number at once
     ledger      what was answered, at rest
-    choosing    the answers of a prompt → one, or a reason; written: files and books
+    choosing    the answers of a prompt → one, or a reason; written: files and books; erased: what is taken down
+    source      all of it, for each source that asks for it; command: as people call it
 """

@@ -1,4 +1,4 @@
-"""The ledger: requests and what came of them, at rest; it is only ever added to.
+"""The ledger: requests and what came of them, at rest; it is only ever added to, but for what is erased.
 
     tail/<hash>.jsonl     answers as they came, some at a time: durable as soon as `record` returns
     parts/<hash>.parquet  4,096 of them each, of ASKED: `fold` makes a part of what is in the tail, then clears the tail
@@ -96,6 +96,18 @@ class Ledger:
         for path in self._tail:
             self._storage.delete(path)
         self._rows, self._tail, self._bytes = [], [], 0
+
+    def forget(self, documents: set[str]) -> None:
+        """Take out the rows of some documents, "part:row"; fold first. Parts that hold none stay as they are."""
+        gone = pa.array(sorted(documents), pa.string())
+        for path in [path for path in self._storage.sizes(_PARTS) if path.endswith(".parquet")]:
+            table = read_table(self._storage, path)
+            left = table.filter(pc.invert(pc.is_in(table.column("document"), value_set=gone)))
+            if left.num_rows == table.num_rows:
+                continue
+            if left.num_rows:
+                write_table(self._storage, _PARTS, f"{_PARTS}/{{hash}}.parquet", left.combine_chunks())
+            self._storage.delete(path)
 
     def known(self) -> Known:
         """What is in the parts; fold first."""

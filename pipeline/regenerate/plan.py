@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from tokenmill.pipeline.progress import Reporter
@@ -75,6 +74,6 @@ def plan_requests(
                 if prompt.dropped is None:
                     bodies = (body_of(settings, prompt, sample) for sample in range(settings.samples))
                     found += [request_hash(body, sample) for sample, body in enumerate(bodies)]
-        requests.append(pa.array(np.frombuffer(b"".join(found), "V16").tolist(), pa.binary(16)))
+        requests.append(pa.array(found, pa.binary(16)))
         show.step(f"prompts of {name}", number + 1, len(parts))
     return Plan(storage, settings, parts, requests)

@@ -13,6 +13,7 @@ from tokenmill.pipeline.recipe.source import Source
 from tokenmill.pipeline.regenerate.asking import Pace, ask_all
 from tokenmill.pipeline.regenerate.choosing import chooser_of
 from tokenmill.pipeline.regenerate.endpoint import Endpoint
+from tokenmill.pipeline.regenerate.erased import FOLDER, LEDGER
 from tokenmill.pipeline.regenerate.ledger import Ledger
 from tokenmill.pipeline.regenerate.plan import Plan, plan_requests
 from tokenmill.pipeline.regenerate.prompts import prompt_parts
@@ -21,8 +22,6 @@ from tokenmill.pipeline.sheet import published_or_error
 from tokenmill.pipeline.steps.publish import Published
 from tokenmill.pipeline.storage import Storage
 
-#: Under the run's folder: a folder a source.
-FOLDER = "regenerated"
 #: Keys of a recipe that say which documents are kept, and what of them is asked.
 _DECIDES = re.compile(r"seed|part_bytes|dedup|sources")
 _OWN = re.compile(r"sources\.[^.]+\.regenerate(\..*)?")
@@ -98,7 +97,7 @@ def _regenerate(
 ) -> Regenerated:
     settings = plan.settings
     output = Storage(plan.storage.url(f"{FOLDER}/{source.name}"))
-    ledger = Ledger(Storage(settings.ledger or output.url("ledger")))
+    ledger = Ledger(Storage(settings.ledger or output.url(LEDGER)))
     known, every = ledger.known(), plan.every_request
     lacking = plan.lacking(known)
     before = len(every.unique()) - len(lacking)

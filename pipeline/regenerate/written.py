@@ -18,6 +18,7 @@ from tokenmill.pipeline.chat.conversation import Conversation
 from tokenmill.pipeline.progress import Reporter
 from tokenmill.pipeline.recipe.regenerate import Regenerate
 from tokenmill.pipeline.regenerate.choosing import FAILED, Asked, Chooser, Fate, sample_of
+from tokenmill.pipeline.regenerate.erased import ANSWERS, LEFT_OUT, MARKER
 from tokenmill.pipeline.regenerate.ledger import Known, Ledger
 from tokenmill.pipeline.regenerate.plan import Plan
 from tokenmill.pipeline.regenerate.prompts import Prompt, PromptPart, prompts_of
@@ -25,7 +26,6 @@ from tokenmill.pipeline.storage import Draft, Storage, Stored
 from tokenmill.pipeline.tables import read_table
 
 FORMAT = "tokenmill-regenerated/1"
-MARKER, LEFT_OUT, ANSWERS = "regenerated.json", "left_out.jsonl", "answers"
 #: Columns of `documents` that go with an answer.
 _PROVENANCE = ("url", "date", "licence")
 

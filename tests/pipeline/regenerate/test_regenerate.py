@@ -33,12 +33,15 @@ from tests.pipeline.regenerate.prompt_run import (
 )
 from tests.pipeline.runs import TOKENMILL, newest, run_inline, tokenmill
 from tests.pipeline.test_takedown import removed
+from tests.pipeline.test_takedown_erase import erased, texts_in
 from tokenmill.manifests.balance import Balance
 from tokenmill.pipeline.checks import verify
 from tokenmill.pipeline.cli import cli
+from tokenmill.pipeline.progress import NOTHING_MORE, Now, Quiet
 from tokenmill.pipeline.recipe.file import RecipeError, load_recipe
 from tokenmill.pipeline.regenerate import endpoint as endpoint_module
 from tokenmill.pipeline.regenerate.endpoint import EndpointError
+from tokenmill.pipeline.regenerate.source import regenerate
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.takedown import Asked
 
@@ -305,6 +308,25 @@ def test_what_is_taken_down_is_no_longer_there(server: EndpointServer):
     assert "http://a.example/10" not in {each.get("url") for each in answers("talk")}
 
 
+def test_what_is_erased_leaves_no_byte(server: EndpointServer):
+    server.behaviour = lambda body, count: {"message": {"content": f"You said {body['messages'][-1]['content']}"}}
+    regenerated(recipe(talk={**TALK, "endpoint": server.url}))
+    secret = talk_records()[10]["messages"][0]["content"].split(". ")[1][:30]
+
+    def holding() -> set[str]:
+        return {path.split("/")[0] for path, text in texts_in(Path("out/regenerated/talk")) if secret in text}
+
+    shutil.copytree("out/tokenizer", "out/regenerated/talk/tokenizer")  # `texts_in` looks for one
+    assert holding() == {"answers", "ledger"}
+    before = len(answers("talk"))
+    removed(Path("out"), Asked(urls=("http://a.example/10",)))
+    erased(Path("out"))
+    assert holding() == set()
+    assert len(answers("talk")) == before - 1
+    again = regenerated(recipe(talk={**TALK, "endpoint": server.url}))["talk"]
+    assert (again.before, again.asked, len(answers("talk"))) == (20, 0, before - 1)
+
+
 def test_a_classifier_chooses(server: EndpointServer, tmp_path: Path):
     from tests.pipeline.fasttext_models import train
 
@@ -351,6 +373,8 @@ def test_what_was_cut_off_may_be_kept(server: EndpointServer):
 def test_checkers_that_the_data_names(
     server: EndpointServer, tmp_path: Path, checker: str | None, choose: dict[str, Any], message: str | None
 ):
+    regenerated(recipe(math={**MATH, "endpoint": server.url}))  # its answers go with the files that they are of
+    server.counts.clear()
     record = {"prompt": f"What is 4 plus 4? {prose('x', 3)}", "answer": "8", "checker": checker}
     Path("raw/math/a.jsonl").write_text(json.dumps(record) + "\n")
     Path("raw/math/b.jsonl").unlink()
@@ -375,6 +399,23 @@ def test_a_recipe_that_the_run_was_not_made_by(server: EndpointServer):
     # and what is asked anew is no part of the run: nothing is redone
     Path("recipe.yaml").write_text(asked)
     assert run_inline(Path("recipe.yaml"), "out")[1] == []
+
+
+def test_people_see_how_far_it_is(server: EndpointServer):
+    told: list[tuple[str, int, int, Now]] = []
+
+    class Told(Quiet):
+        def step(self, name: str, done: int, total: int, now: Now = NOTHING_MORE) -> None:
+            told.append((name, done, total, now))
+
+    file = recipe(math={**MATH, "endpoint": server.url})
+    regenerate(file, Storage("out"), Told(), {})
+    asked = [step for step in told if step[0] == "ask for math"]
+    assert [done for _, done, _, _ in asked] == list(range(1, 73))
+    assert {total for _, _, total, _ in asked} == {72}
+    assert (asked[-1][3].running, asked[-1][3].failed) == (0, 3)
+    assert asked[-1][3].told().endswith(" tokens/s")
+    assert {name for name, *_ in told} == {"prompts of math", "ask for math", "choose for math"}
 
 
 def test_the_command(server: EndpointServer):
