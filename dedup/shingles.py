@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tokenmill.dedup.folding import ALONE, DROPPED, SEPARATOR, SEVERAL, VALUE
+from tokenmill.dedup.folding import ALONE, DROPPED, SEPARATOR, SEVERAL, VALUE, folding
 from tokenmill.kernels import helper, kernel
 
 U8 = npt.NDArray[np.uint8]
@@ -230,6 +230,37 @@ def next_shingles(
     for k in range(carried):
         words[k] = words[filled - carried + k]
     return at, carried, count
+
+
+def word_hashes(texts: pa.LargeStringArray, shingling: Shingling) -> tuple[U64, I64]:
+    """The words of n texts, one after another.
+
+    Args:
+        texts: n texts; what lies under a null is read too.
+        shingling: what a word is; `ngram` is of no matter.
+
+    Returns:
+        uint64[w] hashes, mixed; int64[n + 1], first word of each text, then w.
+    """
+    data, bounds = text_buffers(texts)
+    table = folding(shingling.characters, shingling.keep_digits)
+    # a text has no more words than bytes; of this only what is written to takes memory
+    words = np.empty(bounds[-1] - bounds[0] + _SLACK + 1, np.uint64)
+    documents = np.zeros(len(bounds), np.int64)
+    _hash_words(data, bounds, table.fold, table.expansions, words, documents)
+    return words[: documents[-1]], documents
+
+
+@kernel
+def _hash_words(data: U8, bounds: I64, fold: U32, expansions: U32, words: U64, documents: I64) -> None:
+    filled = 0
+    for row in range(len(bounds) - 1):
+        at, end = bounds[row], bounds[row + 1]
+        if at < end:
+            _, filled = _read_words(data, at, end, fold, expansions, words, filled)
+        documents[row + 1] = filled
+    for k in range(filled):
+        words[k] = mix(words[k])
 
 
 def text_buffers(texts: pa.LargeStringArray) -> tuple[U8, I64]:

@@ -44,6 +44,8 @@ _SIGNALS = {
     "language.min_score": ("signals/language", "language_score"),
     "language.max_other_language_fraction": ("signals/language", "other_language_fraction"),
 }
+#: Signals that say what the values of a group are about.
+_BESIDE = {"contamination": ["benchmark", "item"]}
 _PLACE = ("raw_file", "raw_offset", "url", "repository", "path", "failure")
 
 
@@ -209,7 +211,15 @@ class _PartLook:
             turns = None if turns is None else moved_turns(turns, edits, row)
         said = None if turns is None else conversations_of(text, turns)[0]
         bound = self._bound(reason, index, at)
-        return Seen(self.key, row, reason, signal, value, bound, place, text[0].as_py(), said)
+        beside = self._beside(reason, index, at)
+        return Seen(self.key, row, reason, signal, value, bound, place, text[0].as_py(), said, beside)
+
+    def _beside(self, reason: str | None, index: int, at: int) -> dict[str, Any]:
+        group = (reason or "").rpartition(".")[0]
+        if group not in _BESIDE:
+            return {}
+        found: dict[str, Any] = self.reader(f"signals/{group}").read(index, _BESIDE[group]).to_pylist()[at]
+        return found
 
     def _bound(self, reason: str | None, index: int, at: int) -> Any:
         """The bound that a reason names: of the document's language, where it has its own."""

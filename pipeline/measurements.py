@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tokenmill.dedup.contamination import VERSION as CONTAMINATION_VERSION
+from tokenmill.dedup.contamination import contamination_signals
 from tokenmill.dedup.folding import UNICODE_VERSION
 from tokenmill.dedup.minhash import signatures
 from tokenmill.filters.classifier import VERSION as CLASSIFIER_VERSION
@@ -17,13 +19,16 @@ from tokenmill.filters.repeated_lines import RULE, RepeatedLinesParams, repeated
 from tokenmill.filters.repeated_lines import VERSION as REPEATED_LINES_VERSION
 from tokenmill.filters.splitter import SplitTexts
 from tokenmill.manifests.schemas import CONTENT
+from tokenmill.pipeline.benchmarks import answers_of, open_benchmarks
 from tokenmill.pipeline.classifier.model import CLASSIFIERS, open_classifier
 from tokenmill.pipeline.datatrove_adapter import COLUMNS, GUEST, guest_libraries, guest_measure, guest_params
 from tokenmill.pipeline.datatrove_adapter import VERSION as GUEST_VERSION
 from tokenmill.pipeline.groups import GROUPS, Group, Measured
+from tokenmill.pipeline.ingestion import WITH_TURNS
 from tokenmill.pipeline.language_model import SIGNALS_VERSION, load_language_model
 from tokenmill.pipeline.languages import language_words
 from tokenmill.pipeline.recipe import Dedup, Filter, Recipe, Source
+from tokenmill.pipeline.recipe.filters import CONTAMINATION
 from tokenmill.pipeline.steps.ingest import gates_language
 from tokenmill.pipeline.steps.repeated_lines import PLACE, Gathered, places_of
 
@@ -113,6 +118,8 @@ def _filter(entry: Filter, source: Source) -> Measurement:
         return _guest(entry.group, entry.params)
     if entry.group.startswith(CLASSIFIERS):
         return _classifier(entry.group, **entry.params)
+    if entry.group == CONTAMINATION:
+        return _contamination(entry.params, source.reader in WITH_TURNS)
     group = GROUPS[entry.group]
     if entry.per_language and group.measure_with is not None:
         return _by_language(group, group.measure_with)
@@ -174,6 +181,24 @@ def _classifier(group: str, model: str, label: str, max_bytes: int | None) -> Me
         {"label": classifier.label, "max_bytes": max_bytes},
         lambda batch: Measured(classifier.signals(batch.split.texts, max_bytes)),
         inputs={"classifier_model": classifier.model.model_hash},
+    )
+
+
+def _contamination(params: Mapping[str, Any], by_turns: bool) -> Measurement:
+    """The items of the benchmarks are inputs of the task, by their content: where their files lie says nothing."""
+    opened = open_benchmarks(params)
+
+    def measure(batch: Batch) -> Measured:
+        answers = None if batch.turns is None else answers_of(batch.split.texts, batch.turns)
+        return Measured(contamination_signals(batch.split.texts, opened.index, answers))
+
+    return Measurement(
+        CONTAMINATION,
+        CONTAMINATION_VERSION,
+        {"ngram": params["ngram"], "max_items": params["max_items"], "unicode": UNICODE_VERSION},
+        measure,
+        by_turns=by_turns,
+        inputs={f"benchmark/{name}": content_hash for name, content_hash in opened.hashes.items()},
     )
 
 

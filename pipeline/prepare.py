@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tokenmill.filters.labels import names_language
+from tokenmill.pipeline.benchmarks import open_benchmarks
 from tokenmill.pipeline.chat.tokens import ChatEncoder
 from tokenmill.pipeline.classifier.model import CLASSIFIERS, open_classifier
 from tokenmill.pipeline.datatrove_adapter import GUEST, check_step
@@ -11,6 +12,7 @@ from tokenmill.pipeline.earlier_runs import earlier_parts
 from tokenmill.pipeline.language_model import Identifier, load_language_model
 from tokenmill.pipeline.plan import Part, find_files, plan_parts
 from tokenmill.pipeline.recipe.file import RecipeFile
+from tokenmill.pipeline.recipe.filters import CONTAMINATION
 from tokenmill.pipeline.steps.pack import token_policy
 from tokenmill.pipeline.steps.publish import latest, manifest_table
 from tokenmill.pipeline.steps.template import read_template
@@ -26,9 +28,9 @@ def prepare(recipe_file: RecipeFile, storage: Storage) -> list[Part]:
 
     Raises:
         RecipeError: a glob that matches nothing, a tokenizer that is not there or lacks a token the recipe names, a
-            chat template that is not there or none, a language model or classifier that cannot be read, a language or
-            label that the model does not know, a survivor policy that asks for a signal nobody measures, an earlier
-            run that is not there or was made with other parameters.
+            chat template that is not there or none, a language model, classifier or benchmark that cannot be read, a
+            language or label that the model does not know, a survivor policy that asks for a signal nobody measures,
+            an earlier run that is not there or was made with other parameters.
     """
     recipe = recipe_file.recipe
     if recipe.tokenizer.path is not None:
@@ -43,6 +45,7 @@ def prepare(recipe_file: RecipeFile, storage: Storage) -> list[Part]:
     _check_languages(recipe_file)
     _check_guests(recipe_file)
     _check_classifiers(recipe_file)
+    _check_benchmarks(recipe_file)
     _check_url_lists(recipe_file)
     _check_survivor(recipe_file)
     _check_against(recipe_file, storage)
@@ -135,6 +138,17 @@ def _check_classifiers(recipe_file: RecipeFile) -> None:
                     raise recipe_file.error(location, message) from None
                 except ValueError as error:
                     raise recipe_file.error(location, str(error)) from error
+
+
+def _check_benchmarks(recipe_file: RecipeFile) -> None:
+    """Raise RecipeError for a benchmark that is not there, cannot be read or has no item to look for."""
+    for index, source in enumerate(recipe_file.recipe.sources):
+        for at, entry in enumerate(source.filters):
+            if entry.group == CONTAMINATION:
+                try:
+                    open_benchmarks(entry.params)
+                except ValueError as error:
+                    raise recipe_file.error(("sources", index, "filters", at, "benchmarks"), str(error)) from error
 
 
 def _source_model(recipe_file: RecipeFile, index: int) -> Identifier:

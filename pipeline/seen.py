@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tokenmill.pipeline.chat.conversation import Conversation
@@ -31,6 +31,7 @@ class Seen:
         place: raw_file, raw_offset, and url, repository, path where it has them.
         text: as the rule that decided read it, after the edits before it; None where it was not kept.
         conversation: the turns of that text, where it has any.
+        beside: other signals that say what the value is about, such as benchmark and item.
     """
 
     part: str
@@ -42,6 +43,7 @@ class Seen:
     place: Mapping[str, Any]
     text: str | None
     conversation: Conversation | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 def described(seen: Seen, limit: int) -> str:
@@ -92,7 +94,8 @@ def explained(seen: Seen) -> str:
         return seen.reason or KEPT
     value = "its value was not kept" if seen.value is None else f"{seen.signal} is {seen.value}"
     bound = ", ".join(map(str, seen.bound)) if isinstance(seen.bound, tuple) else seen.bound
-    return f"{seen.reason}: {value}, the bound is {bound}"
+    beside = ", ".join(f"{name} {said}" for name, said in seen.beside.items())
+    return f"{seen.reason}: {value}, the bound is {bound}" + (f"; {beside}" if beside else "")
 
 
 def as_json(seen: Seen, limit: int) -> dict[str, Any]:

@@ -1,16 +1,22 @@
 """A source's `filters`: entries become signal groups with their parameters and bounds, checked and completed."""
 
 import difflib
+import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from tokenmill.dedup.contamination import ContaminationBounds
+from tokenmill.dedup.ngram_index import ContaminationParams
 from tokenmill.filters.classifier import POSITIVE
 from tokenmill.pipeline.groups import GROUPS, Group
 from tokenmill.pipeline.recipe.strict import Strict, unknown_key
+
+#: The group that holds documents against benchmarks.
+CONTAMINATION = "contamination"
 
 
 class Percentile(Strict):
@@ -43,8 +49,10 @@ class Filter(BaseModel):
             return _guest(given)
         if name == "classifier":
             return _classifier(given)
+        if name == CONTAMINATION:
+            return _contamination(given)
         if name not in GROUPS:
-            raise unknown_key(str(name), [*GROUPS, "classifier", "datatrove"])
+            raise unknown_key(str(name), [*GROUPS, "classifier", CONTAMINATION, "datatrove"])
         group = GROUPS[name]
         given = given or {}
         if not isinstance(given, Mapping):
@@ -101,6 +109,52 @@ def _classifier(given: Any) -> dict[str, Any]:
     max_bytes = None if entry.max_bytes is None else int(entry.max_bytes)
     params = {"model": entry.model, "label": entry.label, "max_bytes": max_bytes}
     return {"group": f"classifier.{entry.name}", "params": params, "bounds": bounds}
+
+
+class _Contamination(Strict):
+    """Benchmarks by name, the columns of their items, what an n-gram is, and the bounds."""
+
+    benchmarks: dict[str, str | tuple[str, ...]] = Field(min_length=1)
+    columns: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    ngram: JsonValue = ContaminationParams.ngram
+    max_items: JsonValue = ContaminationParams.max_items
+    max_hits: JsonValue = None
+    max_fraction: JsonValue = None
+    max_answer_hits: JsonValue = None
+
+    @model_validator(mode="after")
+    def _named(self) -> "_Contamination":
+        for name in self.benchmarks:
+            if not re.fullmatch(r"[\w.-]+", name):
+                message = "a benchmark's name is letters, digits, '_', '-' and '.', not {name}"
+                raise PydanticCustomError("benchmarks", message, {"name": repr(name)})
+        for name in self.columns:
+            if name not in self.benchmarks:
+                raise unknown_key(name, list(self.benchmarks))
+        return self
+
+
+def _contamination(given: Any) -> dict[str, Any]:
+    """`contamination: {benchmarks: {gsm8k: PATH}}` → its group; that the files hold items `prepare` checks.
+
+    A bound on hits is the default, where the recipe gives no other one.
+    """
+    entry = _Contamination.model_validate(given if isinstance(given, Mapping) else {})
+    names = [field.name for field in fields(ContaminationBounds)]
+    explicit = tuple(name for name in names if name in entry.model_fields_set)
+    bounds = {name: _bound(name, getattr(entry, name)) for name in names}
+    if not explicit:
+        bounds["max_hits"] = ContaminationBounds.max_hits
+    try:
+        ngrams = ContaminationParams(entry.ngram, entry.max_items)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise PydanticCustomError("filter", "{error}", {"error": str(error)}) from error
+    benchmarks, columns = (
+        {name: [value] if isinstance(value, str) else list(value) for name, value in sorted(named.items())}
+        for named in (entry.benchmarks, entry.columns)
+    )
+    params = {"benchmarks": benchmarks, "columns": columns, **asdict(ngrams)}
+    return {"group": CONTAMINATION, "params": params, "bounds": bounds, "given": explicit}
 
 
 def _split_settings(group: Group, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,6 +151,9 @@ class Source(Strict):
             if self.reader != "chat" and entry.group in GROUPS and GROUPS[entry.group].by_turns:
                 message = "filter {group} looks at turns, which reader {reader} does not find: take it out"
                 raise PydanticCustomError("filter", message, {"group": entry.group, "reader": self.reader})
+            if self.reader != "chat" and entry.bounds.get("max_answer_hits") is not None:
+                message = "{group}.max_answer_hits is of answers, which reader {reader} does not find: take it out"
+                raise PydanticCustomError("filter", message, {"group": entry.group, "reader": self.reader})
         return self
 
     @model_validator(mode="after")
