@@ -136,8 +136,8 @@ class Renderer(Generic[Leaf]):
         except (MissingDateError, MemoryError):
             raise
         except Exception as error:  # whatever a stranger's program may raise
-            leaf = self.template.refusal(conversation, self._prompts)
-            leaf = leaf or f"template_untracked: {str(error)[:MOST_REASON]}"
+            refusal = self.template.refusal(conversation, self._prompts)
+            leaf = refusal or f"template_untracked: {str(error)[:MOST_REASON]}"
             told = isinstance(error, jinja2.TemplateError) and not holds_symbol(error.message)
             if not told and not (isinstance(error, EndlessError) and leaf == "template_endless"):
                 return leaf
