@@ -18,6 +18,7 @@ from typing import Any
 import tokenmill
 from tokenmill.dedup.folding import UNICODE_VERSION
 from tokenmill.manifests.receipts import Output, Receipt, Task
+from tokenmill.pipeline.compared import TEXT, hashes_table
 from tokenmill.pipeline.dedup_rounds.driver import on_text
 from tokenmill.pipeline.dedup_rounds.groups import Elsewhere, GroupPart
 from tokenmill.pipeline.measurements import Measurement, content_measurements
@@ -115,7 +116,8 @@ def _check_parameters(dedup: Dedup, run: EarlierRun) -> None:
     theirs, ours = _parameters(run.recipe.dedup), _parameters(dedup)
     theirs["Unicode"], ours["Unicode"] = run.published.value["libraries"]["unicode"], UNICODE_VERSION
     if not dedup.near:  # hashes alone are compared
-        theirs, ours = ({"Unicode": values["Unicode"]} for values in (theirs, ours))
+        alone = ("what is compared", "Unicode")
+        theirs, ours = ({name: values[name] for name in alone} for values in (theirs, ours))
     differ = [name for name in ours if ours[name] != theirs[name]]
     if differ:
         told = "; ".join(f"{name} is {theirs[name]} there and {ours[name]} here" for name in differ)
@@ -140,6 +142,7 @@ def _parameters(dedup: Dedup) -> dict[str, Any]:
     shingling = dedup.minhash.shingling
     unit = "characters" if shingling.characters else "words"
     return {
+        "what is compared": dedup.of,
         "near": dedup.near,
         "num_permutations": dedup.num_permutations,
         "the shingle": f"{shingling.ngram} {unit}",
@@ -161,15 +164,16 @@ def _parts(dedup: Dedup, run: EarlierRun, generation: int) -> Iterator[GroupPart
         for receipt in run.units.receipts
         if receipt.step in ("ingest", "select")
     }
-    names = ["decisions", "signals/hashes"]
+    names = sorted({"decisions", "signals/hashes", hashes_table(dedup.of)})
     names += ["signals/minhash"] if dedup.near else []
+    turns = [] if dedup.of == TEXT else ["turns"]
     for unit in run.units.units.values():
         of_unit = {"ledger": unit.ledger}
         if unit.name in run.units.takedown:
             of_unit["takedown"] = run.units.takedown[unit.name]
         for part in unit.parts:
             edits = _edits(run.recipe, part.source)
-            texts = ["documents", *(f"edits/{group}" for group in edits)] if on_text(dedup) else []
+            texts = ["documents", *turns, *(f"edits/{group}" for group in edits)] if on_text(dedup) else []
             there = unit.tables[part.key]
             tables: Mapping[str, Output] = {name: there[name] for name in (*names, *texts) if name in there}
             yield GroupPart(

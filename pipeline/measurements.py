@@ -21,6 +21,7 @@ from tokenmill.filters.splitter import SplitTexts
 from tokenmill.manifests.schemas import CONTENT
 from tokenmill.pipeline.benchmarks import answers_of, open_benchmarks
 from tokenmill.pipeline.classifier.model import CLASSIFIERS, open_classifier
+from tokenmill.pipeline.compared import TEXT, compared_texts
 from tokenmill.pipeline.datatrove_adapter import COLUMNS, GUEST, guest_libraries, guest_measure, guest_params
 from tokenmill.pipeline.datatrove_adapter import VERSION as GUEST_VERSION
 from tokenmill.pipeline.groups import GROUPS, Group, Measured
@@ -98,8 +99,22 @@ def measurements(recipe: Recipe, source: Source, gathered: Gathered | None = Non
 
 def content_measurements(dedup: Dedup) -> list[Measurement]:
     """What *deduplicate* compares, of the text as it stands after every edit rule."""
-    hashes = Measurement("hashes", 1, {}, lambda batch: Measured(_hashes(batch.split.texts)))
-    return [hashes, _minhash(dedup)] if dedup.near else [hashes]
+    found = [Measurement("hashes", 1, {}, lambda batch: Measured(_hashes(batch.split.texts)))]
+    if dedup.of != TEXT:
+        found.append(
+            Measurement(
+                "compared",
+                1,
+                {"of": dedup.of},
+                lambda batch: Measured(content_hashes(_compared(batch, dedup.of))),
+                by_turns=True,
+            )
+        )
+    return [*found, _minhash(dedup)] if dedup.near else found
+
+
+def _compared(batch: Batch, of: str) -> pa.LargeStringArray:
+    return compared_texts(batch.split.texts, batch.turns, of)
 
 
 def _language(name: str, prefix_bytes: int) -> Measurement:
@@ -248,4 +263,12 @@ def _minhash(dedup: Dedup) -> Measurement:
         "unicode": UNICODE_VERSION,
         "seed": minhash.seed,
     }
-    return Measurement("minhash", 2, params, lambda batch: Measured(signatures(batch.split.texts, minhash)))
+    if dedup.of != TEXT:  # tasks that compare texts keep their keys
+        params["of"] = dedup.of
+    return Measurement(
+        "minhash",
+        2,
+        params,
+        lambda batch: Measured(signatures(_compared(batch, dedup.of), minhash)),
+        by_turns=dedup.of != TEXT,
+    )

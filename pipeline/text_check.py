@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tokenmill.dedup.jaccard import ShingleSets, shingle_sets
-from tokenmill.dedup.shingles import Shingling
 from tokenmill.manifests.receipts import Output
-from tokenmill.pipeline.edited import edited_texts
+from tokenmill.pipeline.compared import TEXT, compared_texts
+from tokenmill.pipeline.edited import edited_conversations
 from tokenmill.pipeline.kept import edit_outputs
-from tokenmill.pipeline.recipe import Recipe
+from tokenmill.pipeline.recipe import Dedup, Recipe
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import open_groups
 
@@ -23,15 +23,23 @@ I64 = npt.NDArray[np.int64]
 
 
 def text_outputs(recipe: Recipe, source: str, tables: Mapping[str, Output]) -> list[Output]:
-    """What a part's text is read from: its documents, and its edits in the order in which they apply."""
-    order = [entry.group for entry in recipe.source(source).filters]
-    return [tables["documents"], *edit_outputs(tables, order)]
+    """What a part's text is read from: its documents, its edits in the order in which they apply, maybe its turns."""
+    return read_for_texts(recipe.dedup, tables, [entry.group for entry in recipe.source(source).filters])
 
 
-def sets_of_rows(storage: Storage, outputs: Sequence[Output], rows: I64, shingling: Shingling) -> Iterator[ShingleSets]:
-    """Sets of some rows of a part, ascending."""
+def read_for_texts(dedup: Dedup, tables: Mapping[str, Output], order: list[str]) -> list[Output]:
+    """As `text_outputs`, by the names of the groups in order."""
+    turns = [] if dedup.of == TEXT else [tables["turns"]]
+    return [tables["documents"], *edit_outputs(tables, order), *turns]
+
+
+def sets_of_rows(storage: Storage, outputs: Sequence[Output], rows: I64, dedup: Dedup) -> Iterator[ShingleSets]:
+    """Sets of some rows of a part, ascending; of what `dedup.of` says of each text."""
+    edits = [output.path for output in outputs[1:] if output.name != "turns"]
+    turns_path = None if dedup.of == TEXT else outputs[-1].path
     with open_groups(storage, outputs[0].path) as documents:
-        for texts, first_row in edited_texts(storage, documents, [output.path for output in outputs[1:]]):
+        for texts, first_row, turns in edited_conversations(storage, documents, edits, turns_path):
             begin, end = np.searchsorted(rows, [first_row, first_row + len(texts)])
             if begin < end:
-                yield shingle_sets(texts.take(pa.array(rows[begin:end] - first_row)), shingling)
+                compared = compared_texts(texts, turns, dedup.of)
+                yield shingle_sets(compared.take(pa.array(rows[begin:end] - first_row)), dedup.minhash.shingling)

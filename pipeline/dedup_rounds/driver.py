@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tokenmill.manifests.receipts import Output, Receipt
+from tokenmill.pipeline.compared import TEXT, hashes_table
 from tokenmill.pipeline.dedup_rounds.bands import find_candidates
 from tokenmill.pipeline.dedup_rounds.edges import Context, Verified
 from tokenmill.pipeline.dedup_rounds.exact import find_copies
@@ -18,12 +19,12 @@ from tokenmill.pipeline.survivor import policy_tables
 
 def tables_read(recipe: Recipe) -> tuple[str, ...]:
     """Names of the tables of each part that the rounds read, as far as a part has them."""
-    names = {"decisions", "signals/hashes", *policy_tables(recipe.dedup.survivor)}
+    names = {"decisions", "signals/hashes", hashes_table(recipe.dedup.of), *policy_tables(recipe.dedup.survivor)}
     if recipe.dedup.near:
         names.add("signals/minhash")
     if on_text(recipe.dedup):
         edits = {f"edits/{entry.group}" for source in recipe.sources for entry in source.filters}
-        names |= {"documents", *edits}
+        names |= {"documents", *edits, *([] if recipe.dedup.of == TEXT else ["turns"])}
     return tuple(sorted(names))
 
 

@@ -13,6 +13,7 @@ from tokenmill.dedup.radix import by_hash
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline import exchange
 from tokenmill.pipeline.book import TaskRun, Work
+from tokenmill.pipeline.compared import hashes_table
 from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask
 from tokenmill.pipeline.dedup_rounds.groups import U64, Group, group_of
 from tokenmill.pipeline.dedup_rounds.merge import merged, of_partition, send
@@ -23,7 +24,6 @@ from tokenmill.pipeline.recipe import Recipe
 VERSION = 1
 #: Bytes of a record of `exact`: two halves of a hash, rank and number.
 _RECORD_BYTES = 32
-_READS = ("decisions", "signals/hashes")
 
 
 def find_copies(context: Context, ranks: Sequence[Output], bases: U64) -> tuple[tuple[Output, ...], tuple[Output, ...]]:
@@ -49,12 +49,13 @@ def find_copies(context: Context, ranks: Sequence[Output], bases: U64) -> tuple[
 
 def run_exact(run: TaskRun, recipe: Recipe, group: Group, ranks: Sequence[Output], partitions: int) -> Receipt:
     """Send the hashes of a group to their partitions."""
-    inputs = {**inputs_of(group, _READS), "ranks": hash_of(ranks)}
+    table = hashes_table(recipe.dedup.of)
+    inputs = {**inputs_of(group, ("decisions", table)), "ranks": hash_of(ranks)}
     params = {"numbers": place_of(group), "partitions": partitions}
 
     def work(key: str) -> Work:
         number, rank = ranks_of(run.storage, ranks, group)
-        high, low = hash_halves(run.storage, group)
+        high, low = hash_halves(run.storage, group, table)
         columns = {"high": high, "low": low, "rank": rank, "number": number}
         path = f"dedup/exact/{group.name}.{key}.arrow"
         return Work((send(run.storage, "hashes", path, columns, by_hash(high, partitions), partitions),))

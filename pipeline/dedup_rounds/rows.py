@@ -96,16 +96,17 @@ def _signatures_of_part(storage: Storage, part: GroupPart, rows: I64) -> Iterato
             taken = upto
 
 
-def content_of(storage: Storage, part: GroupPart, columns: list[str]) -> pa.Table:
-    """Columns of `signals/hashes` at the kept rows of a part."""
-    path = part.tables["signals/hashes"].path
+def content_of(storage: Storage, part: GroupPart, columns: list[str], name: str = "signals/hashes") -> pa.Table:
+    """Columns of a table of hashes at the kept rows of a part."""
+    path = part.tables[name].path
     table = read_table(storage_of(storage, part), path, columns).combine_chunks()
     return table.take(pa.array(kept_rows(storage, part)))
 
 
-def hash_halves(storage: Storage, group: Group) -> tuple[U64, U64]:
-    """The two halves of each kept document's content hash: uint64[n] both."""
-    matrices = [hash_matrix(one_chunk(content_of(storage, part, ["content_hash"]).column(0))) for part in group.parts]
+def hash_halves(storage: Storage, group: Group, name: str) -> tuple[U64, U64]:
+    """The two halves of each kept document's content hash in the tables of that name: uint64[n] both."""
+    columns = [content_of(storage, part, ["content_hash"], name).column(0) for part in group.parts]
+    matrices = [hash_matrix(one_chunk(column)) for column in columns]
     halves = np.ascontiguousarray(np.concatenate(matrices)).view(np.uint64).reshape(-1, 2)
     return halves[:, 0].copy(), halves[:, 1].copy()
 

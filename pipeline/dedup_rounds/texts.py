@@ -22,6 +22,7 @@ from tokenmill.dedup.minhash import MinHashParams
 from tokenmill.dedup.verify import min_equal
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.pipeline.book import TaskRun, Work
+from tokenmill.pipeline.compared import TEXT
 from tokenmill.pipeline.dedup_rounds.asks import REQUEST_COLUMNS, ask_for_earlier
 from tokenmill.pipeline.dedup_rounds.edges import EDGE_COLUMNS, Context, RoundTask
 from tokenmill.pipeline.dedup_rounds.groups import I64, U64, Group, GroupPart
@@ -29,10 +30,9 @@ from tokenmill.pipeline.dedup_rounds.merge import merged, of_partition, send
 from tokenmill.pipeline.dedup_rounds.rows import hash_of, place_of, storage_of
 from tokenmill.pipeline.dedup_rounds.verify import write_edges
 from tokenmill.pipeline.exchange import Columns, read_partition, read_records, rows_in
-from tokenmill.pipeline.kept import edit_outputs
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.text_check import sets_of_rows, text_outputs
+from tokenmill.pipeline.text_check import read_for_texts, sets_of_rows, text_outputs
 
 VERSION = 2
 #: Shingles of one file that *sets* writes (16 bytes each), and of one stretch of *check* (8 bytes each), about.
@@ -150,7 +150,7 @@ def _sets_of_group(storage: Storage, recipe: Recipe, group: Group, numbers: U64)
         if begin < end:
             rows = (numbers[begin:end] - np.uint64(part.base)).astype(np.int64)
             there = storage_of(storage, part)
-            yield from sets_of_rows(there, _texts_of(recipe, part), rows, recipe.dedup.minhash.shingling)
+            yield from sets_of_rows(there, _texts_of(recipe, part), rows, recipe.dedup)
 
 
 def _checked(
@@ -210,7 +210,7 @@ def _by_signature(edges: Edges, minhash: MinHashParams) -> Columns:
 
 def _texts_of(recipe: Recipe, part: GroupPart) -> list[Output]:
     if part.elsewhere is not None:
-        return [part.tables["documents"], *edit_outputs(part.tables, list(part.elsewhere.edits))]
+        return read_for_texts(recipe.dedup, part.tables, list(part.elsewhere.edits))
     return text_outputs(recipe, part.source, part.tables)
 
 
@@ -223,4 +223,5 @@ def _inputs(recipe: Recipe, group: Group) -> dict[str, str]:
 def _params(recipe: Recipe, group: Group) -> dict[str, object]:
     shingling = recipe.dedup.minhash.shingling
     rules = {part.source: [out.name for out in _texts_of(recipe, part)] for part in group.parts}
-    return {"numbers": place_of(group), "shingling": asdict(shingling), "rules": rules}
+    params: dict[str, object] = {"numbers": place_of(group), "shingling": asdict(shingling), "rules": rules}
+    return params if recipe.dedup.of == TEXT else params | {"of": recipe.dedup.of}

@@ -50,6 +50,7 @@ class Dedup(Strict):
     keep_digits: bool = False
     threshold: Fraction = 0.8
     verify: Literal["signature", "text"] = "signature"
+    of: Literal["text", "prompt", "answer"] = "text"  # of conversations, what the users or the assistants say
     bucket_limit: int = Field(default=64, ge=2)
     against: tuple[str, ...] = ()  # folders of earlier runs: what one of them kept is removed here
     survivor: tuple[str, ...] = (PRIORITY, LONGEST)  # terms; a signal, `quality: classifier.edu.score`, as its name

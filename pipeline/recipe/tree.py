@@ -83,6 +83,9 @@ class Recipe(Strict):
             message = "source {source} reads conversations, which want `sequences: {layouts}`"
             values = {"source": other[0].name, "layouts": "{layout: concat}` or `{layout: dialogue}"}
             raise PydanticCustomError("sequences", message, values)
+        if self.dedup.of != "text" and not self.sequences.of_conversations:
+            message = "dedup.of is {of}, which only conversations have, and no source reads any: take it out"
+            raise PydanticCustomError("dedup", message, {"of": self.dedup.of})
         if self.template is not None and not self.sequences.of_conversations:
             message = "`template` is of conversations, and no source reads any: take it out"
             raise PydanticCustomError("template", message)

@@ -80,7 +80,8 @@ def signals(texts: Sequence[str | None], benchmarks: Sequence[Benchmark], params
 
 WORD = st.sampled_from(["mill", "Stone", "R\u00cdVER", "straße", "7", "12345", "x", "42", "\u6c34", "of"])
 TEXT = st.lists(WORD, max_size=14).map(" ".join)
-ITEM = st.lists(TEXT, max_size=3)
+SAYING = st.lists(st.sampled_from(["mill", "Stone", "R\u00cdVER", "12345"]), min_size=5, max_size=14).map(" ".join)
+ITEM = st.lists(st.one_of(SAYING, SAYING, TEXT), max_size=3)
 
 
 @st.composite
@@ -88,7 +89,8 @@ def cases(draw: st.DrawFn) -> tuple[list[Benchmark], list[str | None], Contamina
     """Benchmarks whose items share texts, and texts put together from theirs and from other words."""
     pool = draw(st.lists(ITEM, min_size=1, max_size=5))
     benchmarks = [Benchmark(name, draw(st.lists(st.sampled_from(pool), max_size=6))) for name in ("b", "a")]
-    piece = st.one_of(st.sampled_from([text for item in pool for text in item] or ["mill"]), TEXT)
+    of_pool = st.sampled_from([text for item in pool for text in item] or ["mill"])
+    piece = st.one_of(of_pool, of_pool, TEXT)
     joined = st.tuples(st.sampled_from([" ", ", ", "\n", "-"]), st.lists(piece, max_size=4))
     texts = draw(st.lists(st.one_of(st.none(), joined.map(lambda parts: parts[0].join(parts[1]))), max_size=5))
     params = ContaminationParams(draw(st.integers(5, 11)), draw(st.integers(1, 3)))
@@ -148,9 +150,16 @@ def test_what_is_not_its_item_is_not():
 def test_short_texts_are_whole_and_shorter_ones_nothing():
     eight = "the lamp goes out when nobody is near"
     index = build_index([Benchmark("s", [[eight], ["the lamp goes out when nobody is"]])], ContaminationParams())
-    texts = pa.array([f"so {eight} it", "the lamp goes out when nobody is far"], pa.large_string())
-    assert contamination_signals(texts, index).column("hits").to_pylist() == [1, 0]
+    texts = pa.array([f"so {eight} it", eight, "the lamp goes out when nobody is far"], pa.large_string())
+    assert contamination_signals(texts, index).column("hits").to_pylist() == [1, 1, 0]
     assert index.indexed_items == (1,)
+
+
+def test_each_text_has_its_own_benchmark_and_item():
+    books = [Benchmark("b", [["nothing"], [QUESTION], [OTHER]]), Benchmark("a", [[OTHER.replace("winter", "spring")]])]
+    other = " ".join(OTHER.split()[:-3]).replace("winter", "spring")
+    rows = signals([f"{QUESTION} {other}", other, OTHER, QUESTION, other], books, ContaminationParams())
+    assert [(row["benchmark"], row["item"]) for row in rows] == [("b", 1), ("a", 0), ("b", 2), ("b", 1), ("a", 0)]
 
 
 def test_what_many_items_share_and_what_is_only_numbers_is_left_out():

@@ -245,7 +245,7 @@ def text_check(
         sets: list[ShingleSets] = []
         for index in np.unique(part[asked]).tolist():
             outputs = text_outputs(recipe, parts[index].source, tables[parts[index].key])
-            sets += sets_of_rows(storage, outputs, row[asked[part[asked] == index]], minhash.shingling)
+            sets += sets_of_rows(storage, outputs, row[asked[part[asked] == index]], recipe.dedup)
         place = np.zeros(len(row), np.int64)
         place[asked] = np.arange(len(asked))
         found = joined(sets)
