@@ -118,7 +118,7 @@ def test_tokenizers(place: Path):
 
 
 def test_audit(place: Path):
-    shell = next(text for kind, text in BLOCKS if kind == "sh" and "tokenmill audit" in text)
+    shell = next(text for kind, text in BLOCKS if kind == "sh" and "audit out/demo" in text)
     said = run(place, "bash", "-euc", shell)
     assert "source pages, by language" in said
     assert "recounted: every number is what the files hold" in said

@@ -136,8 +136,8 @@ class Renderer(Generic[Leaf]):
         except (MissingDateError, MemoryError):
             raise
         except Exception as error:  # whatever a stranger's program may raise
-            untracked = f"template_untracked: {str(error)[:MOST_REASON]}"
-            leaf = self.template.refusal(conversation, self._prompts) or untracked
+            refused = self.template.refusal(conversation, self._prompts)
+            leaf = f"template_untracked: {str(error)[:MOST_REASON]}" if refused is None else refused
             told = isinstance(error, jinja2.TemplateError) and not holds_symbol(error.message)
             if not told and not (isinstance(error, EndlessError) and leaf == "template_endless"):
                 return leaf
