@@ -67,14 +67,14 @@ def gather(
     clean = np.empty((size, length), np.int64)
     valid = np.empty(size, np.int32)
     marked = np.zeros((size, length), np.bool_) if answers else None
+    spans = np.array([one.spans_at for one in found if pieces or answers], np.int64).reshape(-1, 3)
     if size:
         part = (sought.rows, sought.members, sought.borders)
         _copy_rows(np.array([one.rows_at for one in found]), found[0].tokens[:0], *part, clean, valid)
         if marked is not None:
-            runs = np.array([one.answer_runs_at for one in found])
-            _mark_answers(runs, np.array([one.spans_at for one in found]), *part, marked)
+            _mark_answers(np.array([one.answer_runs_at for one in found]), spans, *part, marked)
     told = _checks(sought, found) if checks else None
-    return Rows(clean, valid, _pieces(sought, found) if pieces else None, marked, told)
+    return Rows(clean, valid, _pieces(sought, spans) if pieces else None, marked, told)
 
 
 def _checks(sought: Sought, found: Sequence[StoredRows]) -> list[tuple[str, str | None]]:
@@ -89,9 +89,8 @@ def _checks(sought: Sought, found: Sequence[StoredRows]) -> list[tuple[str, str 
     return told
 
 
-def _pieces(sought: Sought, found: Sequence[StoredRows]) -> Pieces:
-    """Where the rows' documents stand, row after row."""
-    spans = np.array([one.spans_at for one in found], np.int64).reshape(-1, 3)
+def _pieces(sought: Sought, spans: I64) -> Pieces:
+    """Where the rows' documents stand, row after row; `spans`: where those of each record batch lie in memory."""
     part = (sought.rows, sought.members, sought.borders)
     ends = np.zeros(sought.members.size + 1, np.int64)
     _count_pieces(spans, *part, ends[1:])
