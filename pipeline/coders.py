@@ -7,13 +7,19 @@ from tokenmill.pipeline.chat.coder import ChatCoder
 from tokenmill.pipeline.kept import KeptBatch
 from tokenmill.pipeline.steps.template import stored_template
 from tokenmill.pipeline.storage import Storage
-from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder
+from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy
 from tokenmill.pipeline.tokens.round_trip import Decoder, PartRoundTrip
 from tokenmill.pipeline.units import Unit
 
 
 class Coder(Protocol):
-    """How kept documents become tokens."""
+    """How kept documents become tokens.
+
+    Attributes:
+        encoder: of their texts, which knows the tokenizer.
+    """
+
+    encoder: Encoder
 
     def encode(self, part: str, batch: KeptBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
         """Tokens of the documents, and why each is left out; None: it is not."""
@@ -26,12 +32,12 @@ class TextCoder:
     """Documents are their texts. Some are decoded again and compared."""
 
     def __init__(self, tokenizer_json: bytes, encoder: Encoder) -> None:
-        self._encoder, self._decoder = encoder, Decoder(tokenizer_json, encoder)
+        self.encoder, self._decoder = encoder, Decoder(tokenizer_json, encoder)
         self._parts: dict[str, PartRoundTrip] = {}
 
     def encode(self, part: str, batch: KeptBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
         """Tokens of the texts; none is left out."""
-        encoded = self._encoder.encode(batch.texts)
+        encoded = self.encoder.encode(batch.texts)
         if part not in self._parts:
             self._parts[part] = PartRoundTrip(self._decoder, part)
         self._parts[part].check(batch.rows, batch.texts, encoded)
@@ -49,7 +55,7 @@ class ConversationCoder:
     """Documents are conversations."""
 
     def __init__(self, coder: ChatCoder) -> None:
-        self._coder = coder
+        self._coder, self.encoder = coder, coder.encoder
 
     def encode(self, part: str, batch: KeptBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
         """Tokens of the conversations; see `ChatCoder.encode`."""
@@ -62,9 +68,11 @@ class ConversationCoder:
         return {}
 
 
-def coder_of(storage: Storage, unit: Unit, tokenizer_json: bytes, encoder: Encoder, layout: str) -> Coder:
+def coder_of(
+    storage: Storage, unit: Unit, tokenizer_json: bytes, policy: TokenizerPolicy, cache_bytes: int, layout: str
+) -> Coder:
     """How the documents of a unit become tokens of rows of that layout."""
     if unit.template is None:
-        return TextCoder(tokenizer_json, encoder)
+        return TextCoder(tokenizer_json, Encoder(tokenizer_json, policy, cache_bytes))
     template = stored_template(storage, unit.template)
-    return ConversationCoder(ChatCoder(tokenizer_json, template, encoder.policy, encoder.special_ids, layout))
+    return ConversationCoder(ChatCoder(tokenizer_json, template, policy, layout, cache_bytes))

@@ -1,6 +1,6 @@
 """Rows of TURNS and their texts → token ids and answers, as *pack* wants them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from tokenmill.pipeline.chat.template import ChatTemplate
 from tokenmill.pipeline.chat.tokens import ChatEncoder, EncodedChats
 from tokenmill.pipeline.chat.turns import conversations_of
 from tokenmill.pipeline.tokens.encode import EncodedBatch, TokenizerPolicy
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
 I64 = npt.NDArray[np.int64]
 #: Raised when the same conversations and template become other tokens.
@@ -48,6 +49,9 @@ class ChatCoder:
     For `layout: prompts` those whose answers can be checked, up to where an answer is to begin; all of it is given.
 
     One EOS ends a conversation, as an answer, if the policy appends it and the last answer does not end with it.
+
+    Attributes:
+        encoder: of the texts between control tokens.
     """
 
     def __init__(
@@ -55,12 +59,16 @@ class ChatCoder:
         tokenizer_json: bytes,
         template: ChatTemplate,
         policy: TokenizerPolicy,
-        special_ids: Mapping[str, int],
         layout: str = CONCAT,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        """Read the tokenizer; `special_ids` are those of bos, eos, pad and mask, -1 for none."""
-        self._chats = ChatEncoder(tokenizer_json, template, policy, add_generation_prompt=layout == PROMPTS)
-        self._eos = special_ids["eos"] if policy.append_eos and layout != PROMPTS else -1
+        """Read the tokenizer; see `ChatEncoder`."""
+        prompts = layout == PROMPTS
+        self._chats = ChatEncoder(
+            tokenizer_json, template, policy, add_generation_prompt=prompts, cache_bytes=cache_bytes
+        )
+        self.encoder = self._chats.encoder
+        self._eos = self.encoder.special_ids["eos"] if policy.append_eos and layout != PROMPTS else -1
         self._in_pairs, self._prompts = layout == PREFERENCE, layout == PROMPTS
 
     def encode(self, texts: pa.LargeStringArray, turns: pa.RecordBatch) -> tuple[EncodedBatch, Sequence[str | None]]:

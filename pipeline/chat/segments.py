@@ -23,6 +23,7 @@ from tokenmill.pipeline.chat.token_places import place_tokens, token_bytes
 from tokenmill.pipeline.tokens.byte_level_kernel import find_changes
 from tokenmill.pipeline.tokens.encode import Encoder, TokenizerPolicy
 from tokenmill.pipeline.tokens.letter_classes import letter_classes
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 from tokenmill.pipeline.tokens.tokenizer_json import hide, load, parse, token_ids, unknown_token
 
 I32 = npt.NDArray[np.int32]
@@ -53,8 +54,10 @@ class Segments(NamedTuple):
 class _Alone:
     """One tokenizer for texts that stand alone, or all behind a control token."""
 
-    def __init__(self, tokenizer_json: bytes, value: Mapping[str, Any], policy: TokenizerPolicy) -> None:
-        self.encoder = Encoder(tokenizer_json, policy)
+    def __init__(
+        self, tokenizer_json: bytes, value: Mapping[str, Any], policy: TokenizerPolicy, cache_bytes: int
+    ) -> None:
+        self.encoder = Encoder(tokenizer_json, policy, cache_bytes)
         size = self.encoder.vocab_size
         fast = self.encoder.slow_because is None
         self._lengths = token_bytes(value, size) if fast else np.full(size, -1, np.int32)
@@ -99,11 +102,11 @@ class SegmentEncoder:
         slow_because: why it cannot; None: it can.
     """
 
-    def __init__(self, tokenizer_json: bytes, policy: TokenizerPolicy) -> None:
+    def __init__(self, tokenizer_json: bytes, policy: TokenizerPolicy, cache_bytes: int = CACHE_BYTES) -> None:
         """Raises ValueError where Encoder does."""
         value = parse(tokenizer_json)
         policy = replace(policy, prepend_bos=False, append_eos=False)
-        self._first = self._rest = _Alone(tokenizer_json, value, policy)
+        self._first = self._rest = _Alone(tokenizer_json, value, policy, cache_bytes)
         self.encoder = self._first.encoder
         unknown = unknown_token(value["model"])
         control_ids = set(self.encoder.control_ids.tolist())
@@ -116,7 +119,7 @@ class SegmentEncoder:
             rest = copy.deepcopy(value)
             rest["pre_tokenizer"]["prepend_scheme"] = "never"
             rest["pre_tokenizer"].pop("add_prefix_space", None)
-            self._rest = _Alone(json.dumps(rest).encode(), rest, policy)
+            self._rest = _Alone(json.dumps(rest).encode(), rest, policy, cache_bytes)
 
     def encode(self, texts: pa.LargeStringArray, first: BOOL, several: BOOL) -> Segments:
         """Tokens of texts.

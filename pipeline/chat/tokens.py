@@ -31,6 +31,7 @@ from tokenmill.pipeline.chat.template import ChatTemplate
 from tokenmill.pipeline.chat.token_places import assemble
 from tokenmill.pipeline.chat.whole_text import encode_whole
 from tokenmill.pipeline.tokens.encode import TokenizerPolicy
+from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
 ANSWER_TOKENS = ("<think>", "</think>")
 LOST, OTHERS, NOT_UNICODE = "template_lost_turn", "other_control_tokens", "not_unicode"
@@ -71,6 +72,7 @@ class ChatEncoder:
         policy: TokenizerPolicy,
         answer_tokens: Sequence[str] = ANSWER_TOKENS,
         add_generation_prompt: bool = False,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Read the tokenizer, and look at what the template does with small conversations.
 
@@ -80,11 +82,12 @@ class ChatEncoder:
             policy: names control tokens; none is put before or behind a conversation but by the template.
             answer_tokens: control tokens that an assistant's content may spell; those the tokenizer has.
             add_generation_prompt: conversations are prompts, which end where an answer is to begin.
+            cache_bytes: see `Encoder`.
 
         Raises:
             ValueError: the tokenizer cannot be read; the template prints today's date, and has none.
         """
-        self._segments = SegmentEncoder(tokenizer_json, policy)
+        self._segments = SegmentEncoder(tokenizer_json, policy, cache_bytes)
         self._ids = self._segments.ids
         self._controls = finder(list(self._ids))
         self._answer_names = tuple(name for name in answer_tokens if name in self._ids)
@@ -96,7 +99,8 @@ class ChatEncoder:
         self._ends = tuple(dict.fromkeys(tail[:1] + (between[:1] if len(between) > 1 else []))) if tail else ()
         self._generation = template.generation
         self._renderer: Renderer[Plan] = Renderer(template, self._plan, add_generation_prompt=add_generation_prompt)
-        self.dtype = self._segments.encoder.dtype.to_pandas_dtype()
+        self.encoder = self._segments.encoder
+        self.dtype = self.encoder.dtype.to_pandas_dtype()
 
     def _plan(self, skeleton: Skeleton, roles: tuple[str, ...]) -> Plan:
         found = stretches(skeleton, roles, self._prompt, self._ends, self._generation)

@@ -105,8 +105,9 @@ def _pack(
     storage: Storage, recipe: Recipe, unit: Unit, takedown: Output | None, policy: PackingPolicy, key: str
 ) -> Work:
     tokenizer_json = storage.read(unit.tokenizer.path)
-    encoder = Encoder(tokenizer_json, token_policy(recipe), int(recipe.tokenizer.cache_bytes))
-    coder = coder_of(storage, unit, tokenizer_json, encoder, recipe.sequences.layout)
+    room = int(recipe.tokenizer.cache_bytes)
+    coder = coder_of(storage, unit, tokenizer_json, token_policy(recipe), room, recipe.sequences.layout)
+    encoder = coder.encoder
     gone = standing_rows(read_table(storage, takedown.path)) if takedown is not None else {}
     found = _encode(storage, recipe, unit, gone, coder, encoder.special_ids["eos"])
     outputs: list[Output] = []
