@@ -1,6 +1,5 @@
 """Preference pairs: from raw data to rows of two pieces, books and batches, against `transformers`."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from tests.pipeline.chat.test_pack import RECIPE, TEMPLATE, of_transformers
+from tests.pipeline.chat.packed_rows import packed_run
+from tests.pipeline.chat.test_pack import RECIPE, of_transformers
 from tests.pipeline.export.small_export import exported
-from tests.pipeline.runs import newest, run_inline
+from tests.pipeline.runs import newest
 from tokenmill.manifests.balance import Balance
 from tokenmill.pipeline import checks, packed
 from tokenmill.pipeline.cli import cli
@@ -47,16 +47,7 @@ def records() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        Path("raw").mkdir()
-        Path("raw/a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
-        Path("template.jinja").write_text(TEMPLATE)
-        recipe = RECIPE.replace("LAYOUT", "preference").replace("length: 256", f"length: {LENGTH}")
-        Path("r.yaml").write_text(recipe.replace("max_epochs: 12", "max_epochs: 2"))
-        run_inline(Path("r.yaml"), "out")
-    return folder / "out"
+    return packed_run(tmp_path_factory.mktemp("pairs"), "preference", LENGTH, records())
 
 
 def expected(run: Path, number: int) -> list[tuple[list[int], list[int]]]:

@@ -1,6 +1,5 @@
 """Prompts whose answers are checked: from raw data to rows, books and batches, against `transformers`."""
 
-import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.chat.test_pack import RECIPE, TEMPLATE, of_transformers
-from tests.pipeline.runs import newest, run_inline
+from tests.pipeline.chat.packed_rows import packed_run
+from tests.pipeline.chat.test_pack import of_transformers
+from tests.pipeline.runs import newest
 from tokenmill.manifests.balance import Balance
 from tokenmill.pipeline import checks
 from tokenmill.pipeline.loader import PromptBatch, open_mixture
@@ -43,16 +43,7 @@ def records() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prompts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        Path("raw").mkdir()
-        Path("raw/a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
-        Path("template.jinja").write_text(TEMPLATE)
-        recipe = RECIPE.replace("LAYOUT", "prompts").replace("length: 256", f"length: {LENGTH}")
-        Path("r.yaml").write_text(recipe.replace("max_epochs: 12", "max_epochs: 2"))
-        run_inline(Path("r.yaml"), "out")
-    return folder / "out"
+    return packed_run(tmp_path_factory.mktemp("prompts"), "prompts", LENGTH, records())
 
 
 def expected(run: Path, number: int) -> list[int]:
