@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 import xxhash
 from tokenizers import Tokenizer
 
+from tokenmill.dedup.shingles import text_buffers
 from tokenmill.kernels import kernel
 from tokenmill.manifests.shards import token_dtype
 from tokenmill.pipeline.tokens import byte_level, sentence_pieces
@@ -312,15 +313,12 @@ def _encode_slowly(
 
 def _calls(texts: pa.LargeStringArray, most_bytes: int) -> Iterator[tuple[int, int]]:
     """Ranges of texts that one call encodes: as many as fit in `most_bytes`, at least one."""
-    sizes = pc.fill_null(pc.binary_length(texts), 0).to_pylist()
-    start = size = 0
-    for i, text_bytes in enumerate(sizes):
-        if i > start and size + text_bytes > most_bytes:
-            yield start, i
-            start, size = i, 0
-        size += text_bytes
-    if start < len(sizes):
-        yield start, len(sizes)
+    _, bounds = text_buffers(texts)
+    start = 0
+    while start < len(texts):
+        stop = max(start + 1, int(np.searchsorted(bounds, bounds[start] + most_bytes, side="right")) - 1)
+        yield start, stop
+        start = stop
 
 
 def _missing(part: str, name: str, added: Sequence[Mapping[str, Any]], ids: Mapping[str, int]) -> str:
