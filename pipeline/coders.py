@@ -1,11 +1,16 @@
-"""How the documents that *pack* reads become tokens: as texts, or as conversations."""
+"""How the documents that *pack* reads become tokens: as texts, or as conversations.
+
+A process keeps what it has last made of a tokenizer and a template: the next unit mostly asks for the same, which takes
+a second to make, and finds the cache of pieces full.
+"""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from tokenmill.pipeline.chat.coder import ChatCoder
 from tokenmill.pipeline.kept import KeptBatch
-from tokenmill.pipeline.steps.template import stored_template
+from tokenmill.pipeline.steps.template import of_json
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tokens.encode import EncodedBatch, Encoder, TokenizerPolicy
 from tokenmill.pipeline.tokens.round_trip import Decoder, PartRoundTrip
@@ -73,6 +78,18 @@ def coder_of(
 ) -> Coder:
     """How the documents of a unit become tokens of rows of that layout."""
     if unit.template is None:
-        return TextCoder(tokenizer_json, Encoder(tokenizer_json, policy, cache_bytes))
-    template = stored_template(storage, unit.template)
-    return ConversationCoder(ChatCoder(tokenizer_json, template, policy, layout, cache_bytes))
+        return TextCoder(tokenizer_json, _encoder(tokenizer_json, policy, cache_bytes))
+    template = storage.read(unit.template.path)
+    return ConversationCoder(_chat_coder(tokenizer_json, template, policy, layout, cache_bytes))
+
+
+@lru_cache(maxsize=1)
+def _encoder(tokenizer_json: bytes, policy: TokenizerPolicy, cache_bytes: int) -> Encoder:
+    return Encoder(tokenizer_json, policy, cache_bytes)
+
+
+@lru_cache(maxsize=1)
+def _chat_coder(
+    tokenizer_json: bytes, template: bytes, policy: TokenizerPolicy, layout: str, cache_bytes: int
+) -> ChatCoder:
+    return ChatCoder(tokenizer_json, of_json(template), policy, layout, cache_bytes)

@@ -11,6 +11,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +64,7 @@ class _Alone:
         self._lengths = token_bytes(value, size) if fast else np.full(size, -1, np.int32)
         control_ids = set(self.encoder.control_ids.tolist())
         control = {name for name, i in token_ids(value).items() if i in control_ids}
-        hidden = copy.deepcopy(dict(value))
-        hide(hidden, control, control_ids, prefix=f"\U0010ffff{self.encoder.hash}:")
-        self._tokenizer: Tokenizer = load(hidden)
+        self._hidden = partial(_hidden, value, control, control_ids, f"\U0010ffff{self.encoder.hash}:")
         self._changes = bool(value.get("normalizer")) and not value["model"].get("byte_fallback")
 
     def encode(self, texts: pa.LargeStringArray, several: BOOL) -> Segments:
@@ -84,6 +83,11 @@ class _Alone:
             self._ask(texts[text].as_py(), batch.tokens[at], starts[at], ends[at])
         return Segments(batch.tokens, batch.offsets, starts, ends, batch.spelled_controls)
 
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """Most sets never ask."""
+        return self._hidden()
+
     def _ask(self, text: str, tokens: npt.NDArray[Any], starts: I32, ends: I32) -> None:
         """Ask `tokenizers` which bytes the tokens of a text stand for."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
@@ -92,6 +96,12 @@ class _Alone:
         places = np.zeros(len(text) + 1, np.int64)
         np.cumsum([len(character.encode()) for character in text], out=places[1:])
         starts[:], ends[:] = places[np.array(encoding.offsets, np.int64).reshape(-1, 2)].T
+
+
+def _hidden(value: Mapping[str, Any], control: set[str], control_ids: set[int], prefix: str) -> Tokenizer:
+    hidden = copy.deepcopy(dict(value))
+    hide(hidden, control, control_ids, prefix)
+    return load(hidden)
 
 
 class SegmentEncoder:

@@ -7,7 +7,7 @@ from tokenmill.manifests.receipts import Output, Task, canonical_json, hash_json
 from tokenmill.pipeline.book import TaskRun, Work
 from tokenmill.pipeline.chat.template import ChatTemplate, special_tokens, tokenizer_template
 from tokenmill.pipeline.recipe import Recipe, Template
-from tokenmill.pipeline.storage import Storage, open_url
+from tokenmill.pipeline.storage import open_url
 
 VERSION = 1
 
@@ -57,9 +57,9 @@ def as_json(template: ChatTemplate) -> dict[str, Any]:
     }
 
 
-def stored_template(storage: Storage, output: Output) -> ChatTemplate:
-    """The template of a run."""
-    value = json.loads(storage.read(output.path))
+def of_json(stored: bytes) -> ChatTemplate:
+    """The template that a run keeps, from the bytes of its file."""
+    value = json.loads(stored)
     asked = Template(variables=value["variables"], date=value["date"])
     return ChatTemplate(value["source"], value["special_tokens"], asked.variables, asked.date)
 
