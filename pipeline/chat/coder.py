@@ -36,11 +36,19 @@ def tokens_of_roles(encoded: EncodedBatch, eos_id: int) -> dict[str, int]:
     """Tokens of conversations by whose they are, and those of answers: all of ROLE_NOTES."""
     assert encoded.answers is not None
     assert encoded.roles is not None
-    counts = np.bincount(encoded.roles, minlength=len(_ROLES)).tolist()
-    found = {f"{name}_tokens": counts[code] for code, name in _ROLES.items()}
-    found["answer_tokens"] = int(np.count_nonzero(encoded.answers))
-    found["answer_eos_tokens"] = int(np.count_nonzero(encoded.answers & (encoded.tokens == eos_id)))
-    return found
+    counts = np.zeros(len(_ROLES) + 2, np.int64)
+    _count_roles(encoded.tokens, encoded.roles, encoded.answers, eos_id, counts)
+    names = [f"{_ROLES[code]}_tokens" for code in range(len(_ROLES))]
+    return dict(zip([*names, "answer_tokens", "answer_eos_tokens"], counts.tolist(), strict=True))
+
+
+@kernel
+def _count_roles(tokens, roles, answers, eos, counts):  # type: ignore[no-untyped-def]
+    """Add up tokens of each role, those of answers, and those of these that are EOS: int64[roles + 2]."""
+    for place in range(len(tokens)):
+        counts[roles[place]] += 1
+        counts[-2] += answers[place]
+        counts[-1] += answers[place] and tokens[place] == eos
 
 
 class ChatCoder:
@@ -78,6 +86,20 @@ class ChatCoder:
             texts: n, no null.
             turns: n rows of TURNS.
         """
+        if self._in_pairs or self._prompts:
+            return self._encoded(texts, turns)
+        plain, chats = self._chats.encode_plain(texts, turns)
+        found = self._ended(chats)
+        if plain.all():
+            return found, chats.reasons
+        others = pa.array(~plain)
+        encoded, told = self._encoded(texts.filter(others), turns.filter(others))
+        reasons = np.full(len(texts), None, object)
+        reasons[~plain] = told
+        return _woven(found, encoded, plain), reasons.tolist()
+
+    def _encoded(self, texts: pa.LargeStringArray, turns: pa.RecordBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
+        """Conversations one by one."""
         told = [self._samples(conversation) for conversation in conversations_of(texts, turns)]
         chats = self._chats.encode([sample for samples in told for sample in samples])
         ended = self._ended(chats)
@@ -118,6 +140,22 @@ class ChatCoder:
             roles = np.insert(roles, behind, ASSISTANT)
             offsets = offsets + np.concatenate([np.zeros(1, np.int64), np.cumsum(wanted)])
         return EncodedBatch(tokens, offsets, chats.spelled_controls, answers, roles)
+
+
+def _woven(plain: EncodedBatch, others: EncodedBatch, of_plain: npt.NDArray[np.bool_]) -> EncodedBatch:
+    """The conversations of both, in order: those of `of_plain`, bool [n], are of the first."""
+    lengths = np.zeros(len(of_plain), np.int64)
+    lengths[of_plain], lengths[~of_plain] = plain.lengths, others.lengths
+    inside = np.repeat(of_plain, lengths)
+    columns = []
+    for name in ("tokens", "answers", "roles"):
+        one, two = getattr(plain, name), getattr(others, name)
+        column = np.empty(len(inside), one.dtype)
+        column[inside], column[~inside] = one, two
+        columns.append(column)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    tokens, answers, roles = columns
+    return EncodedBatch(tokens, offsets, plain.spelled_controls + others.spelled_controls, answers, roles)
 
 
 def _checks(turns: pa.RecordBatch) -> pa.RecordBatch:

@@ -11,11 +11,26 @@ import numpy.typing as npt
 from tokenmill.pipeline.chat.conversation import ROLES
 from tokenmill.pipeline.chat.rendering import expression
 from tokenmill.pipeline.chat.spans import Stretch, role_of
+from tokenmill.pipeline.chat.tracing import Piece
 
 I32 = npt.NDArray[np.int32]
 #: Role of a token, int8.
 TEMPLATE, SYSTEM, USER, ASSISTANT, TOOL = range(5)
 CODES: Mapping[str | None, int] = {None: TEMPLATE, **{role: code for code, role in enumerate(ROLES, 1)}}
+
+
+class Print(NamedTuple):
+    """A piece of text that needs no Python: a literal, or a content.
+
+    Attributes:
+        turn: whose content; -1: a literal.
+        stripped: white space is taken from both ends of the content.
+        literal: what is printed, of a literal.
+    """
+
+    turn: int
+    stripped: bool
+    literal: str
 
 
 class Plan(NamedTuple):
@@ -25,6 +40,7 @@ class Plan(NamedTuple):
         items: int32[k, 3], in order: the id of a control token, or -1 for a piece of text; role; 1 for an answer.
         names: the control tokens.
         values: the pieces of text, a function of contents, fields and tools.
+        prints: the same, where they are literals and contents alone; None: one is something else.
         places: of each turn, which of these pieces are its own.
         answering: pieces of text that assistants gave.
         silent: a turn has no piece of its own.
@@ -34,6 +50,7 @@ class Plan(NamedTuple):
     items: I32
     names: tuple[str, ...]
     values: Callable[[Any, Any, Any], tuple[str, ...]]
+    prints: tuple[Print, ...] | None
     places: tuple[tuple[int, ...], ...]
     answering: tuple[int, ...]
     silent: bool
@@ -66,6 +83,7 @@ def plan_of(
     """
     items: list[tuple[int, int, int]] = []
     sources: list[str] = []
+    prints: list[Print | None] = []
     names: list[str] = []
     places: list[list[int]] = [[] for _ in roles]
     for piece, answers in stretches:
@@ -73,6 +91,7 @@ def plan_of(
             if piece.turn >= 0:
                 places[piece.turn].append(len(sources))
             sources.append(piece.source)
+            prints.append(_content(piece))
             items.append((-1, CODES[role_of(piece.turn, roles)], int(answers[0])))
             continue
         for name, start, end in cut(piece.value, controls):
@@ -81,18 +100,27 @@ def plan_of(
                 items.append((ids[name], TEMPLATE, int(any(answers[start:end]))))
                 continue
             for answer, run in groupby(range(start, end), answers.__getitem__):
-                sources.append(repr("".join([piece.value[at] for at in run])))
+                literal = "".join([piece.value[at] for at in run])
+                sources.append(repr(literal))
+                prints.append(Print(-1, False, literal))
                 items.append((-1, TEMPLATE, int(answer)))
     pieces = [item for item in items if item[0] < 0]
     return Plan(
         np.array(items, np.int32).reshape(-1, 3),
         tuple(names),
         expression(f"({''.join(f'{source}, ' for source in sources)})"),
+        None if None in prints else tuple(one for one in prints if one is not None),
         tuple(map(tuple, places)),
         tuple(at for at, (_, role, _) in enumerate(pieces) if role == ASSISTANT),
         not all(places),
         not knows(names),
     )
+
+
+def _content(piece: Piece) -> Print | None:
+    """A piece that is a turn's whole content, or its content stripped."""
+    whole = f"c[{piece.turn}]"
+    return Print(piece.turn, piece.source != whole, "") if piece.source in (whole, f"{whole}.strip()") else None
 
 
 def cut(text: str, controls: "re.Pattern[str]") -> list[tuple[str | None, int, int]]:

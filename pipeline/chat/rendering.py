@@ -126,6 +126,14 @@ class Renderer(Generic[Leaf]):
         found: Leaf | str = node
         return found
 
+    def only_leaf(self, roles: tuple[str, ...]) -> Leaf | None:
+        """The leaf of all conversations of these roles, without other fields and tools; None: not known, or several.
+
+        One that was found stands: its template looks at no content.
+        """
+        node = self._shapes.get(roles)
+        return None if node is None or isinstance(node, str | _Guard) else node
+
     def _run(self, shape: Any, conversation: Conversation) -> Leaf | str:
         self.runs += 1
         trace = Trace()

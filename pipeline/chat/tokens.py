@@ -8,9 +8,9 @@ stands across the border of an answer is part of it, as in `transformers`' assis
 answer's first and last character and all between. (One difference: where the last character is several tokens, all of
 them are the answer's; `transformers` takes the first.)
 
-For a conversation whose skeleton is known Python chooses it, and collects its pieces; the rest is done for all
-conversations of a call together: one Arrow array of pieces, of which the texts are slices, our encoder, a kernel that
-puts control tokens and texts in order.
+For a conversation whose skeleton is known Python chooses it, and collects its pieces (of plain ones a kernel does both,
+see `plain`); the rest is done for all conversations of a call together: one Arrow array of pieces, of which the texts
+are slices, our encoder, a kernel that puts control tokens and texts in order.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from tokenmill.dedup.shingles import text_buffers
 from tokenmill.pipeline.chat.conversation import Conversation
+from tokenmill.pipeline.chat.plain import PlainChats
 from tokenmill.pipeline.chat.plan import Plan, finder, plan_of, split_answers
 from tokenmill.pipeline.chat.rendering import Renderer, Skeleton, marks_of
 from tokenmill.pipeline.chat.segments import SegmentEncoder
@@ -99,12 +100,33 @@ class ChatEncoder:
         self._ends = tuple(dict.fromkeys(tail[:1] + (between[:1] if len(between) > 1 else []))) if tail else ()
         self._generation = template.generation
         self._renderer: Renderer[Plan] = Renderer(template, self._plan, add_generation_prompt=add_generation_prompt)
+        self._plain = PlainChats(self._plain_plan, {name: self._ids[name] for name in self._answer_names})
         self.encoder = self._segments.encoder
         self.dtype = self.encoder.dtype.to_pandas_dtype()
 
     def _plan(self, skeleton: Skeleton, roles: tuple[str, ...]) -> Plan:
         found = stretches(skeleton, roles, self._prompt, self._ends, self._generation)
         return plan_of(found, roles, self._ids, self._controls, self._segments.knows)
+
+    def _plain_plan(self, conversation: Conversation) -> Plan | None:
+        """The plan of all conversations of these roles that have contents alone; None: they are not plain."""
+        self._renderer.find(conversation)
+        plan = self._renderer.only_leaf(tuple([turn.role for turn in conversation.turns]))
+        if plan is None or plan.prints is None or plan.slow or plan.silent:
+            return None
+        return plan if all(_is_unicode(one.literal) for one in plan.prints) else None
+
+    def encode_plain(self, texts: pa.LargeStringArray, turns: pa.RecordBatch) -> tuple[BOOL, EncodedChats]:
+        """Which of n conversations are plain (see `plain`), bool [n], and their tokens; no plain one is refused.
+
+        Args:
+            texts: n.
+            turns: n rows of TURNS.
+        """
+        found = self._plain.lay_out(texts, turns)
+        encoded = self._assembled(found.items, found.item_bounds, found.pieces)
+        tokens, roles, answers, offsets, spelled = encoded
+        return found.plain, EncodedChats(tokens, roles, answers, offsets, (None,) * (len(offsets) - 1), spelled)
 
     def encode(self, conversations: Sequence[Conversation]) -> EncodedChats:
         """Tokens of conversations, in order; one that cannot be encoded has none, and a reason.
