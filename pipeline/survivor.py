@@ -12,7 +12,7 @@ from tokenmill.filters.bounds import as_float64
 from tokenmill.filters.repeated_lines import NOTHING_REPEATED
 from tokenmill.filters.splitter import SplitTexts
 from tokenmill.manifests.receipts import Output
-from tokenmill.manifests.schemas import DOCUMENTS, LANGUAGE_SIGNALS
+from tokenmill.manifests.schemas import DOCUMENTS, LANGUAGE_SIGNALS, TURNS
 from tokenmill.pipeline.measurements import Batch, measurements
 from tokenmill.pipeline.recipe import Recipe, Source
 from tokenmill.pipeline.steps.ingest import gates_language
@@ -93,7 +93,8 @@ def _signals(recipe: Recipe, source: Source, group: str) -> pa.Schema | None:
         if item.name == group:
             nothing = pa.RecordBatch.from_pylist([], schema=DOCUMENTS)
             languages = pa.array([], pa.string())
-            batch = Batch(SplitTexts(pa.array([], pa.large_string())), 0, nothing, languages)
+            turns = pa.RecordBatch.from_pylist([], schema=TURNS)
+            batch = Batch(SplitTexts(pa.array([], pa.large_string())), 0, nothing, languages, turns)
             schema: pa.Schema = item.measure(batch).signals.schema
             return schema
     return None

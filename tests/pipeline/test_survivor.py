@@ -31,6 +31,16 @@ sources:
 dedup: {survivor: POLICY}
 sequences: {length: 64}
 """
+CHAT = """
+name: survivors
+output: unused
+tokenizer: {train: {vocab_size: 300, sample_bytes: 1MiB}}
+template: {text: "{% for message in messages %}{{ message.content }}{% endfor %}"}
+sources:
+  - {name: chat, reader: chat, paths: ["{folder}/chat.jsonl"], filters: [chat]}
+dedup: {survivor: [{quality: chat.turns}]}
+sequences: {length: 64, layout: concat}
+"""
 TEXT = prose("the same", 12)
 #: Date and text: all near duplicates of each other; one has a line thrice.
 DOCUMENTS = {
@@ -74,6 +84,23 @@ def survivors(folder: Path, policy: str) -> list[tuple[str, int]]:
 )
 def test_the_policy_names_the_survivor(tmp_path: Path, policy: str, survivor: tuple[str, int]) -> None:
     assert survivors(tmp_path, policy) == [survivor]
+
+
+def test_a_signal_of_conversations_names_the_survivor(tmp_path: Path) -> None:
+    said = ["What is a token?", "A piece.", "And a mask?", "One that hides."]
+    roles = ["user", "assistant"] * 2
+    several = [[said[0], "\n\n".join(said[1:])], said]  # the same text, in two turns and in four
+    lines = [
+        json.dumps({"messages": [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]})
+        for turns in several
+    ]
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines))
+    recipe = write_recipe(tmp_path, CHAT)
+    run_inline(recipe, tmp_path / "out")
+    storage = Storage(str(tmp_path / "out"))
+    tasks = read_table(storage, newest(tmp_path / "out").value["tasks"]).to_pylist()
+    paths = [out["path"] for row in tasks for out in json.loads(row["outputs"]) if out["name"].startswith("ledger/")]
+    assert [row["removed_row"] for path in paths for row in read_table(storage, path).to_pylist()] == [0]
 
 
 def test_without_a_policy_identity_decides(tmp_path: Path) -> None:
