@@ -8,9 +8,9 @@ stands across the border of an answer is part of it, as in `transformers`' assis
 answer's first and last character and all between. (One difference: where the last character is several tokens, all of
 them are the answer's; `transformers` takes the first.)
 
-For a conversation whose skeleton is known Python chooses it, and collects its pieces (of plain ones a kernel does both,
-see `plain`); the rest is done for all conversations of a call together: one Arrow array of pieces, of which the texts
-are slices, our encoder, a kernel that puts control tokens and texts in order.
+For a conversation whose skeleton is known Python chooses it, and collects its pieces; of plain ones a kernel does both
+(see `plain_chats`). The rest is done for all conversations of a call together: one Arrow array of pieces, of which the
+texts are slices, our encoder, a kernel that puts control tokens and texts in order.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from tokenmill.dedup.shingles import text_buffers
 from tokenmill.pipeline.chat.conversation import Conversation
-from tokenmill.pipeline.chat.plain import PlainChats
+from tokenmill.pipeline.chat.plain_chats import PlainChats
 from tokenmill.pipeline.chat.plan import Plan, finder, plan_of, split_answers
 from tokenmill.pipeline.chat.rendering import Renderer, Skeleton, marks_of
 from tokenmill.pipeline.chat.segments import SegmentEncoder
@@ -117,7 +117,7 @@ class ChatEncoder:
         return plan if all(_is_unicode(one.literal) for one in plan.prints) else None
 
     def encode_plain(self, texts: pa.LargeStringArray, turns: pa.RecordBatch) -> tuple[BOOL, EncodedChats]:
-        """Which of n conversations are plain (see `plain`), bool [n], and their tokens; no plain one is refused.
+        """Which of n conversations are plain (see `plain_chats`), bool [n], and their tokens; no plain one is refused.
 
         Args:
             texts: n.

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tokenmill.dedup.shingles import text_buffers
 from tokenmill.filters.turns import TurnSpans, turn_spans
 from tokenmill.pipeline.chat.conversation import Conversation
-from tokenmill.pipeline.chat.plain_kernel import Contents, Plans, lay_out, measure, shape_keys
+from tokenmill.pipeline.chat.plain_chats_kernel import Contents, Plans, lay_out, measure, shape_keys
 from tokenmill.pipeline.chat.plan import ASSISTANT, Plan
 from tokenmill.pipeline.chat.turns import conversations_of
 from tokenmill.pipeline.tokens.added_pieces import added_pieces

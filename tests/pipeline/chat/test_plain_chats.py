@@ -13,7 +13,7 @@ from tests.pipeline.chat import chats, layouts
 from tokenmill.filters.turns import ROLES, turn_spans
 from tokenmill.pipeline.chat.coder import ChatCoder, tokens_of_roles
 from tokenmill.pipeline.chat.conversation import Conversation, Turn
-from tokenmill.pipeline.chat.plain_kernel import MOST_TURNS, shape_keys
+from tokenmill.pipeline.chat.plain_chats_kernel import MOST_TURNS, shape_keys
 from tokenmill.pipeline.chat.template import ChatTemplate
 from tokenmill.pipeline.chat.turns import text_of, turns_batch
 from tokenmill.pipeline.tokens.encode import EncodedBatch, TokenizerPolicy

@@ -1,4 +1,4 @@
-"""Kernels of `plain`: which shape a conversation has, and its items and pieces, laid out without Python."""
+"""Kernels of `plain_chats`: which shape a conversation has, and its items and pieces, laid out without Python."""
 
 from typing import NamedTuple
 
