@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -20,6 +21,7 @@ from tokenmill.pipeline.chat.conversation import Conversation, Turn
 from tokenmill.pipeline.chat.plan import ASSISTANT, CODES, SYSTEM, TEMPLATE, TOOL, USER, Plan
 from tokenmill.pipeline.chat.template import ChatTemplate
 from tokenmill.pipeline.chat.tokens import ChatEncoder, EncodedChats
+from tokenmill.pipeline.chat.turns import text_of, turns_batch
 from tokenmill.pipeline.tokens.encode import TokenizerPolicy
 
 BARE = TokenizerPolicy(None, None, None, None, append_eos=False)
@@ -83,8 +85,14 @@ def test_spans_are_right_to_the_token_in_5000_conversations(name):
     conversations = [chats.conversation(rng, plain=True) for _ in range(1000)]
     found = encoder(name).encode(conversations)
     assert set(found.reasons) == {None}
+    texts = pa.array([text_of(conversation) for conversation in conversations], pa.large_string())
+    plain, by_kernel = encoder(name).encode_plain(texts, turns_batch(conversations))
+    assert plain.sum() > 900
+    of_plain = np.cumsum(plain) - 1
     for number, conversation in enumerate(conversations):
-        assert of(found, number) == obvious(tokenizer, template, conversation, layouts.END[name])
+        expected = obvious(tokenizer, template, conversation, layouts.END[name])
+        assert of(found, number) == expected
+        assert not plain[number] or of(by_kernel, of_plain[number]) == expected
 
 
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
