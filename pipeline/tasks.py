@@ -38,6 +38,11 @@ class PartItem:
     thresholds: Mapping[str, Cut | None] | None
     scope: InScope | None = None  # where its source has a filter `repeated_lines`
 
+    @property
+    def bytes(self) -> int:
+        """Raw bytes of its part."""
+        return self.part.bytes
+
 
 def peak_rss_bytes() -> int:
     """Most memory that this process held at once, and with it the largest of its children (the extraction host)."""
@@ -77,11 +82,12 @@ def count_task(shared: Shared, item: PartCount) -> dict[str, Counts]:
 
 @dataclass(frozen=True)
 class GlobalItem:
-    """A global step's arguments."""
+    """A global step's arguments, and the bytes that it is about to read where they are known."""
 
     function: Callable[..., Any]
     known: Known
     arguments: tuple[Any, ...]
+    bytes: int = 0
 
 
 def global_task(shared: Shared, item: GlobalItem, dry: bool = False) -> Report:
