@@ -10,6 +10,7 @@ from tokenmill.filters.bounds import Cut
 from tokenmill.filters.percentiles import Counts
 from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.pipeline.book import Known, TaskRun
+from tokenmill.pipeline.cycles import seldom_collected
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.steps.annotate import run_annotate
@@ -59,6 +60,7 @@ class Report:
     max_rss_bytes: int = field(default_factory=peak_rss_bytes)
 
 
+@seldom_collected()
 def part_task(shared: Shared, item: PartItem, dry: bool = False) -> Report:
     """Take one part through its steps, or to where its lines are counted."""
     run = TaskRun(shared.storage, item.known, dry)
@@ -90,6 +92,7 @@ class GlobalItem:
     bytes: int = 0
 
 
+@seldom_collected()
 def global_task(shared: Shared, item: GlobalItem, dry: bool = False) -> Report:
     """Run one global step, or pack one unit."""
     run = TaskRun(shared.storage, item.known, dry)
