@@ -11,6 +11,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,12 +62,17 @@ class _Alone:
         size = self.encoder.vocab_size
         fast = self.encoder.slow_because is None
         self._lengths = token_bytes(value, size) if fast else np.full(size, -1, np.int32)
+        self._json = tokenizer_json
+        self._changes = bool(value.get("normalizer")) and not value["model"].get("byte_fallback")
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """The tokenizer in `tokenizers`, control tokens hidden; most units of conversations never need it."""
+        value = parse(self._json)
         control_ids = set(self.encoder.control_ids.tolist())
         control = {name for name, i in token_ids(value).items() if i in control_ids}
-        hidden = copy.deepcopy(dict(value))
-        hide(hidden, control, control_ids, prefix=f"\U0010ffff{self.encoder.hash}:")
-        self._tokenizer: Tokenizer = load(hidden)
-        self._changes = bool(value.get("normalizer")) and not value["model"].get("byte_fallback")
+        hide(value, control, control_ids, prefix=f"\U0010ffff{self.encoder.hash}:")
+        return load(value)
 
     def encode(self, texts: pa.LargeStringArray, several: BOOL) -> Segments:
         """Tokens of texts; which bytes they stand for matters only in those of several pieces."""
@@ -160,10 +166,9 @@ class WholeText:
 
     def __init__(self, value: Mapping[str, Any]) -> None:
         """`value` is the tokenizer.json; truncation, padding and what goes around a text are left out."""
-        value = copy.deepcopy(dict(value)) | {"truncation": None, "padding": None, "post_processor": None}
-        if "dropout" in value["model"]:
-            value["model"]["dropout"] = None
-        self._tokenizer: Tokenizer = load(value)
+        model = value["model"] | ({"dropout": None} if "dropout" in value["model"] else {})
+        left_out = {"truncation": None, "padding": None, "post_processor": None}
+        self._tokenizer: Tokenizer = load({**value, **left_out, "model": model})
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and the characters that each stands for."""
