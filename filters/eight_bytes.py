@@ -18,7 +18,8 @@ U8 = npt.NDArray[np.uint8]
 
 _EACH, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)  # of the eight bytes of an integer
 _BLANKS, _POINTS, _E2S = np.uint64(0x20) * _EACH, np.uint64(0x2E) * _EACH, np.uint64(0xE2) * _EACH
-_THREE = np.uint64(3)
+_TWOS, _E3S, _FROM_CC = np.uint64(0x02) * _EACH, np.uint64(0xE3) * _EACH, np.uint64(0x80 - 0x4C) * _EACH
+_THREE, _EIGHT, _LAST = np.uint64(3), np.uint64(8), np.uint64(56)
 _CASE, _LOWS = np.uint64(0x20) * _EACH, ~_TOPS
 _FROM_A, _BEYOND_Z = np.uint64(0x80 - ord("a")) * _EACH, np.uint64(0x80 - ord("z") - 1) * _EACH
 
@@ -171,3 +172,44 @@ def find_control(data: U8, at: int, end: int) -> int:
     while at < end and data[at] >= 0x20 and data[at] | 0x20 != 0xE2:
         at += 1
     return at
+
+
+@helper
+def find_from_cc(data: U8, at: int, end: int) -> int:
+    """First byte in at … end of 0xCC or more, with which a code point from U+0300 on begins, or `end`."""
+    while at + 8 <= end:
+        block = load8(data, at)
+        found = ((block & _LOWS) + _FROM_CC) & block & _TOPS
+        if found:
+            return at + int(trailing_zeros(found) >> _THREE)
+        at += 8
+    while at < end and data[at] < 0xCC:
+        at += 1
+    return at
+
+
+@helper
+def copy_single_blanks(source: U8, at: int, end: int, target: U8, to: int) -> int:
+    """Copy bytes from `at` on to index `to` of `target`, up to `end` or one that may begin other white space: how many.
+
+    That is a blank where one precedes it in `target`, or nothing does; a control byte; or 0xC2 or 0xE1 … 0xE3. Near
+    the end of `source` or of `target` maybe fewer are copied; up to eight bytes behind them in `target` are written.
+    """
+    begin = at
+    blank = np.uint64(0x80) if to == 0 or target[to - 1] == 0x20 else np.uint64(0)
+    while at < end and at + 8 <= len(source) and to + 8 <= len(target):
+        block = load8(source, at)
+        store8(target, to, block)
+        other = block ^ _BLANKS
+        blanks = ~(((other & _LOWS) + _LOWS) | other) & _TOPS  # just these, so that they can be told from their like
+        found = ((block - _BLANKS) & ~block) | (blanks & ((blanks << _EIGHT) | blank))
+        if block & _TOPS:
+            even, odd = (block | _BLANKS) ^ _E2S, (block | _TWOS) ^ _E3S
+            found |= ((even - _EACH) & ~even) | ((odd - _EACH) & ~odd)
+        found &= _TOPS
+        if found:
+            return min(at + int(trailing_zeros(found) >> _THREE), end) - begin
+        blank = blanks >> _LAST
+        at += 8
+        to += 8
+    return min(at, end) - begin

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from tokenmill.filters.eight_bytes import copy_bytes, find_blank
+from tokenmill.filters.eight_bytes import copy_single_blanks, find_from_cc
 from tokenmill.filters.scan import I64, U8, character_at, skip_space, space_at, text_bytes
 from tokenmill.kernels import helper, kernel
 
@@ -62,16 +62,15 @@ def have_marked(data: U8, starts: I64, ends: I64, marked: U8) -> npt.NDArray[np.
     """Whether spans of bytes hold a marked code point, from U+0300 on: bool[n]."""
     found = np.zeros(len(starts), np.bool_)
     for k in range(len(starts)):
-        at, end = starts[k], ends[k]
+        at, end = find_from_cc(data, starts[k], ends[k]), ends[k]
         while at < end:
-            if data[at] < 0xCC:  # a byte of a code point below U+0300
-                at += 1
-                continue
             code, size = character_at(data, at)
             if marked[code]:
                 found[k] = True
                 break
             at += size
+            if at < end and data[at] < 0xCC:
+                at = find_from_cc(data, at, end)
     return found
 
 
@@ -89,14 +88,20 @@ def _squeeze_each(data: U8, starts: I64, ends: I64, out: U8, out_starts: I64, ou
 def squeeze(data: U8, at: int, end: int, line: U8) -> int:
     """Write bytes at … end to `line`, runs of white space one space, stripped; how many are written."""
     size = 0
-    at = skip_space(data, at, end)
     while at < end:
-        stop = find_blank(data, at, end)
-        while stop < end and space_at(data, stop, end) == 0:
-            stop = find_blank(data, stop + 1, end)
-        size = copy_bytes(data, at, stop, line, size)
-        at = skip_space(data, stop, end)
-        if at < end:
+        copied = copy_single_blanks(data, at, end, line, size)
+        at += copied
+        size += copied
+        if at == end:
+            break
+        space = space_at(data, at, end)
+        if space == 0:  # a byte like the first of white space; the others of its character are copied as they stand
+            line[size] = data[at]
+            size += 1
+            at += 1
+            continue
+        if size and line[size - 1] != 0x20:
             line[size] = 0x20
             size += 1
-    return size
+        at = skip_space(data, at + space, end)
+    return size - 1 if size and line[size - 1] == 0x20 else size

@@ -9,6 +9,7 @@ import click
 import tokenmill
 from tokenmill.pipeline.auditing_commands import audit, diff
 from tokenmill.pipeline.classifier.command import classifier
+from tokenmill.pipeline.cycles import seldom_collected
 from tokenmill.pipeline.executor_options import executor_options
 from tokenmill.pipeline.export.command import export
 from tokenmill.pipeline.mixing.command import mix
@@ -59,6 +60,7 @@ def cli() -> None:
     """All commands."""
 
 
+@seldom_collected()
 def main() -> None:
     """Run the command; mistakes of the user end in one message, not in a traceback."""
     from tokenmill.pipeline.run import RunFailedError

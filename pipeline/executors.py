@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -107,23 +107,35 @@ def inline() -> Iterator[Executor]:
 
 
 @contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """What is started meanwhile inherits these environment variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def on_ray(address: str | None, num_cpus: int | None) -> Iterator[Executor]:
     """Tasks run on Ray: a cluster at `address`, or one started here with `num_cpus` (default: all), stopped after."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     import ray
 
-    settings: dict[str, Any] = {
-        "runtime_env": {"env_vars": ONE_CORE},
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-    }
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         # "local": none that someone else runs on this machine, which Ray would join otherwise
         settings |= {"address": "local", "num_cpus": num_cpus or os.cpu_count(), "include_dashboard": False}
+        with _environment(ONE_CORE):  # workers that inherit it are started at once, not with their first task
+            ray.init(**settings)
     else:
-        settings |= {"address": address}
-    ray.init(**settings)
+        ray.init(**settings, address=address, runtime_env={"env_vars": ONE_CORE})
     try:
         yield RayExecutor(ray)
     finally:

@@ -225,7 +225,7 @@ class Run:
 
     def of_units(self, step: str, function: Callable[..., Any], units: Sequence[Unit]) -> list[Receipt]:
         """Run a step of units, such as `run_pack`; their receipts."""
-        items = [GlobalItem(function, self.book.of_task(unit.name), (unit,)) for unit in units]
+        items = [GlobalItem(function, self.book.of_task(unit.name), (unit,), unit.bytes) for unit in units]
         reports = self._all(global_task, items, [f"unit {unit.name}" for unit in units], [step])
         return [receipt for report in reports for receipt in report.receipts]
 
@@ -237,9 +237,10 @@ class Run:
         steps: Sequence[str],
         reporter: Reporter | None = None,
     ) -> list[Report]:
-        """Run what has no receipts yet; show progress; raise when any failed, after the others are done."""
+        """Run what has no receipts yet, largest first; show progress; raise when any failed, after the others."""
         reports: list[Report | None] = [self._if_done(function, item) for item in items]
         pending = [index for index, report in enumerate(reports) if report is None]
+        pending.sort(key=lambda index: -items[index].bytes)  # or the largest begun last keeps all cores but one idle
         failed: list[str] = []
         done, running = len(items) - len(pending), 0
 

@@ -10,6 +10,7 @@ from tokenmill.filters.bounds import Cut
 from tokenmill.filters.percentiles import Counts
 from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.pipeline.book import Known, TaskRun
+from tokenmill.pipeline.cycles import seldom_collected
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.steps.annotate import run_annotate
@@ -38,6 +39,11 @@ class PartItem:
     thresholds: Mapping[str, Cut | None] | None
     scope: InScope | None = None  # where its source has a filter `repeated_lines`
 
+    @property
+    def bytes(self) -> int:
+        """Raw bytes of its part."""
+        return self.part.bytes
+
 
 def peak_rss_bytes() -> int:
     """Most memory that this process held at once, and with it the largest of its children (the extraction host)."""
@@ -54,6 +60,7 @@ class Report:
     max_rss_bytes: int = field(default_factory=peak_rss_bytes)
 
 
+@seldom_collected()
 def part_task(shared: Shared, item: PartItem, dry: bool = False) -> Report:
     """Take one part through its steps, or to where its lines are counted."""
     run = TaskRun(shared.storage, item.known, dry)
@@ -77,13 +84,15 @@ def count_task(shared: Shared, item: PartCount) -> dict[str, Counts]:
 
 @dataclass(frozen=True)
 class GlobalItem:
-    """A global step's arguments."""
+    """A global step's arguments, and the bytes that it is about to read where they are known."""
 
     function: Callable[..., Any]
     known: Known
     arguments: tuple[Any, ...]
+    bytes: int = 0
 
 
+@seldom_collected()
 def global_task(shared: Shared, item: GlobalItem, dry: bool = False) -> Report:
     """Run one global step, or pack one unit."""
     run = TaskRun(shared.storage, item.known, dry)

@@ -34,6 +34,11 @@ class Unit:
     clusters: Output | None = None
     template: Output | None = None
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tables of its parts."""
+        return sum(output.bytes for outputs in self.tables.values() for output in outputs.values())
+
 
 def assign_units(parts: Sequence[Part], kept_bytes: Mapping[str, int], unit_bytes: int) -> dict[str, str]:
     """The unit of each part, by part key.

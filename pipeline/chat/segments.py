@@ -11,7 +11,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,10 +62,17 @@ class _Alone:
         size = self.encoder.vocab_size
         fast = self.encoder.slow_because is None
         self._lengths = token_bytes(value, size) if fast else np.full(size, -1, np.int32)
+        self._json = tokenizer_json
+        self._changes = bool(value.get("normalizer")) and not value["model"].get("byte_fallback")
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """The tokenizer in `tokenizers`, control tokens hidden; most units of conversations never need it."""
+        value = parse(self._json)
         control_ids = set(self.encoder.control_ids.tolist())
         control = {name for name, i in token_ids(value).items() if i in control_ids}
-        self._hidden = partial(_hidden, value, control, control_ids, f"\U0010ffff{self.encoder.hash}:")
-        self._changes = bool(value.get("normalizer")) and not value["model"].get("byte_fallback")
+        hide(value, control, control_ids, prefix=f"\U0010ffff{self.encoder.hash}:")
+        return load(value)
 
     def encode(self, texts: pa.LargeStringArray, several: BOOL) -> Segments:
         """Tokens of texts; which bytes they stand for matters only in those of several pieces."""
@@ -83,11 +90,6 @@ class _Alone:
             self._ask(texts[text].as_py(), batch.tokens[at], starts[at], ends[at])
         return Segments(batch.tokens, batch.offsets, starts, ends, batch.spelled_controls)
 
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        """Most sets never ask."""
-        return self._hidden()
-
     def _ask(self, text: str, tokens: npt.NDArray[Any], starts: I32, ends: I32) -> None:
         """Ask `tokenizers` which bytes the tokens of a text stand for."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
@@ -96,12 +98,6 @@ class _Alone:
         places = np.zeros(len(text) + 1, np.int64)
         np.cumsum([len(character.encode()) for character in text], out=places[1:])
         starts[:], ends[:] = places[np.array(encoding.offsets, np.int64).reshape(-1, 2)].T
-
-
-def _hidden(value: Mapping[str, Any], control: set[str], control_ids: set[int], prefix: str) -> Tokenizer:
-    hidden = copy.deepcopy(dict(value))
-    hide(hidden, control, control_ids, prefix)
-    return load(hidden)
 
 
 class SegmentEncoder:
@@ -170,10 +166,9 @@ class WholeText:
 
     def __init__(self, value: Mapping[str, Any]) -> None:
         """`value` is the tokenizer.json; truncation, padding and what goes around a text are left out."""
-        value = copy.deepcopy(dict(value)) | {"truncation": None, "padding": None, "post_processor": None}
-        if "dropout" in value["model"]:
-            value["model"]["dropout"] = None
-        self._tokenizer: Tokenizer = load(value)
+        model = value["model"] | ({"dropout": None} if "dropout" in value["model"] else {})
+        left_out = {"truncation": None, "padding": None, "post_processor": None}
+        self._tokenizer: Tokenizer = load({**value, **left_out, "model": model})
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and the characters that each stands for."""

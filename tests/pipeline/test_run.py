@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.corpus import RECIPE, fingerprint, write_corpus, write_recipe
-from tests.pipeline.runs import run_inline, tokenmill
+from tests.pipeline.runs import opened_with_units, run_inline, tokenmill
 from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline import checks
 from tokenmill.pipeline.book import Book
 from tokenmill.pipeline.loader import open_mixture
+from tokenmill.pipeline.prepare import prepare
+from tokenmill.pipeline.recipe.file import load_recipe
 from tokenmill.pipeline.run import RunFailedError
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.storage import Storage
@@ -144,6 +146,19 @@ def test_a_tokenizer_given_by_path_is_put_into_the_run(finished: tuple[Path, Pub
     again, _ = run_inline(recipe, tmp_path / "out")
     assert (tmp_path / "out" / again.value["tokenizer"]).read_bytes() == given.read_bytes()
     assert again.value["balance"]["web"]["tokens"] == published.value["balance"]["web"]["tokens"]
+
+
+def test_the_largest_parts_and_units_are_begun_first(corpus: Path, tmp_path: Path):
+    recipe = write_recipe(corpus)
+    _, tasks = run_inline(recipe, tmp_path)
+    parts = prepare(load_recipe(recipe.read_text(), str(recipe)), Storage(str(tmp_path)))
+    units = opened_with_units(tmp_path)[1].units
+    for sizes in (
+        {f"part {part.key} of {part.source}": part.bytes for part in parts},
+        {f"unit {name}": unit.bytes for name, unit in units.items()},
+    ):
+        begun = [task for task in tasks if task in sizes][: len(sizes)]  # parts are gone through twice
+        assert begun == sorted(sizes, key=lambda name: -sizes[name]) != list(sizes)
 
 
 def test_a_rerun_does_nothing_and_publishes_nothing(own_run: tuple[Path, Path]):
