@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokenmill.kernels import kernel
-from tokenmill.pipeline.tokens.byte_level import bytes_of
+from tokenmill.pipeline.tokens.byte_level import byte_letters
 from tokenmill.pipeline.tokens.tokenizer_json import token_ids
 
 I8 = npt.NDArray[np.int8]
@@ -28,9 +28,8 @@ def token_bytes(value: Mapping[str, Any], vocab_size: int) -> I32:
         lengths = {piece: len(piece.replace("▁", " ").encode()) for piece in token_ids(value)}
         lengths |= {f"<0x{byte:02X}>": 1 for byte in range(256)}
     else:
-        vocab = value["model"]["vocab"]
-        names = {i: piece for piece, i in vocab.items()}
-        lengths = {names[i]: len(piece) for piece, i in bytes_of(vocab).items()}
+        letters = set(byte_letters())
+        lengths = {piece: len(piece) for piece in value["model"]["vocab"] if letters.issuperset(piece)}
         lengths |= {token["content"]: len(token["content"].encode()) for token in value["added_tokens"]}
     ids = token_ids(value)
     found[[ids[piece] for piece in lengths]] = list(lengths.values())
