@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tokenmill.filters.scan import count_byte
 from tokenmill.filters.turns import ROLES
 from tokenmill.pipeline.chat.plain_lines import FIELDS, ID, LIST_OF_TURNS, ODD, Names, Plain, PlainLines, read_lines
 from tokenmill.pipeline.chat.shapes import COLUMNS, Shape
@@ -52,7 +53,8 @@ def _names(codes: Mapping[str, int]) -> Names:
 
 def read_plain(block: bytes, plain: Plain) -> PlainLines:
     """Plain lines of a block, in which every line is whole and has its end."""
-    lines, turns = block.count(b"\n"), len(block) // _TURN_BYTES
+    data = np.frombuffer(block, np.uint8)
+    lines, turns = count_byte(data, 0, len(data), ord("\n")), len(block) // _TURN_BYTES
     room = PlainLines(
         text=np.empty(len(block) + _SLACK, np.uint8),
         texts=np.zeros(lines + 1, np.int64),
@@ -65,7 +67,7 @@ def read_plain(block: bytes, plain: Plain) -> PlainLines:
         turn_ends=np.empty(turns, np.int64),
         others=np.empty((lines, 3), np.int64),
     )
-    n, m = read_lines(np.frombuffer(block, np.uint8), plain, room)
+    n, m = read_lines(data, plain, room)
     return room._replace(
         texts=room.texts[: n + 1],
         starts=room.starts[:n],

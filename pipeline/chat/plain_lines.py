@@ -45,6 +45,8 @@ _BETWEEN = np.frombuffer(BETWEEN.encode(), np.uint8)
 _LINE_FEED, _ZERO = ord("\n"), ord("0")
 #: Digits of a number as an id: more are seldom, and Python may refuse many.
 _ID_DIGITS = 18
+#: After so many lines that are not plain no other of the block is tried: where none is, little time is lost.
+_PATIENCE = 64
 
 
 class Names(NamedTuple):
@@ -106,16 +108,16 @@ class PlainLines(NamedTuple):
 @kernel
 def read_lines(data: U8, plain: Plain, room: PlainLines) -> tuple[int, int]:
     """Fill arrays that have room for every line and turn: how many lines are plain, and how many turns they have."""
-    row = turn = other = at = to = 0
+    row = turn = other = at = to = others_in_a_row = 0
     while at < len(data):
         end = find_byte(data, at, len(data), _LINE_FEED)
         behind_text = -1
-        if end - at <= plain.max_bytes:
+        if end - at <= plain.max_bytes and others_in_a_row < _PATIENCE:
             behind_text, turn_after = _read_line(data, at, plain, room, row, turn, to)
         if behind_text >= 0 and _is_within(room.text, to, behind_text, plain):
             room.starts[row] = at
             room.sizes[row] = end - at
-            row, turn, to = row + 1, turn_after, behind_text
+            row, turn, to, others_in_a_row = row + 1, turn_after, behind_text, 0
             room.texts[row] = to
             room.turns[row] = turn
         else:
@@ -123,6 +125,7 @@ def read_lines(data: U8, plain: Plain, room: PlainLines) -> tuple[int, int]:
             room.others[other, 1] = end
             room.others[other, 2] = row
             other += 1
+            others_in_a_row += 1
         at = end + 1
     return row, turn
 
