@@ -104,6 +104,12 @@ def sharegpt(*contents: str, **others: Any) -> dict[str, Any]:
     return {"conversations": [{"value": text, "from": roles[k % 2]} for k, text in enumerate(contents)], **others}
 
 
+#: First and last of as many bytes of UTF-8, or of planes.
+EDGES = [
+    "\x20\x7e",
+    "\x80\u07ff\u0800\ud7ff\ue000\uffff",
+    "\U00010000\U0003ffff\U00040000\U000fffff\U00100000\U0010ffff",
+]
 CALLED = messages("q", "<tool_call>\n{}</tool_call>")["messages"]
 PLAIN = {
     "two turns": messages("a", "b"),
@@ -116,7 +122,9 @@ PLAIN = {
     "before": {"source": "s", **messages("a", "b")},
     "system": {"messages": [{"role": "developer", "content": ""}, *messages("a", "b")["messages"]]},
     "a call": {"messages": CALLED},
+    "the word for a call alone": messages("q", "<tool_call>"),
     "a tool": {"messages": [*CALLED, {"role": "tool", "content": ""}, {"role": "assistant", "content": "b"}]},
+    "edges": messages(*EDGES, "b"),
     "white space around": messages(" a ", "\n\u3000b\x85"),
 }
 OTHER = {
@@ -131,6 +139,9 @@ OTHER = {
     "DEL": messages("a", "b\x7f"),
     "a lone surrogate": messages("a", "b\ud800"),
     "a field more": {"messages": [{"role": "user", "content": "a", "name": "x"}, *CALLED]},
+    "a tool uncalled": {
+        "messages": [*messages("q", "<tool_call")["messages"], {"role": "tool", "content": ""}, *CALLED[1:]]
+    },
     "pieces": {"messages": [{"role": "user", "content": ["a"]}, *CALLED[1:]]},
     "function_call": {"messages": [CALLED[0], {"from": "function_call", "value": "{}"}]},
     "an odd role": {"messages": [{"role": "User", "content": "a"}, *CALLED[1:]]},
@@ -140,24 +151,96 @@ OTHER = {
     "deep": messages("a", "b", x=json.loads("[" * 61 + "]" * 61)),
     "a long number": messages("a", "b", x=10**300),
 }
+#: What stands in a string but must not, or as `clean` would not leave it.
+ODD_CONTENTS = [
+    b"\t",
+    b"\x00",
+    b"\x7f",
+    b"\\x",
+    b"\\b",
+    b"\\f",
+    b"\\u00",
+    b"\\u00g0",
+    b"\\u0000",
+    b"\\u000B",
+    b"\\u007f",
+    b"\\",
+]
+ODD_CONTENTS += [b"\\ud800", b"\\udc00", b"\\ud83d\\ud83d", b"\\ud83dx\\ude00", b"\\ud83d\\u0041", b"\\ud83d\\nde00"]
+#: What is not well-formed: cut short, longer than need be, surrogates, beyond U+10FFFF, no character's first byte.
+ODD_CONTENTS += [
+    b"\xc3",
+    b"\xe2\x80",
+    b"\xe2\x80x",
+    b"\xf0\x9f\x98",
+    b"\xc0\x80",
+    b"\xc1\xbf",
+    b"\xe0\x9f\xbf",
+    b"\xf0\x8f\xbf\xbf",
+]
+ODD_CONTENTS += [b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\x80", b"\xff"]
+#: Beside turns, or around them.
+ODD_OBJECTS = [
+    b'{"id": "a", "id": "b", %s}',
+    b'{"id": 01, %s}',
+    b'{"id": -1, %s}',
+    b'{"id": 1.0, %s}',
+    b'{"id": , %s}',
+    b'{"messages": [], %s}',
+    b'{%s, "messages": []}',
+    b'{"messag\\u0065s": [], %s}',
+    b'{"x": NaN, %s}',
+    b'{"x": 01, %s}',
+    b'{"x": -, %s}',
+    b'{"x": 1., %s}',
+    b'{"x": 1e, %s}',
+    b'{"x": nul, %s}',
+    b'{"x": [1,], %s}',
+    b'{"x": [1 2], %s}',
+    b'{"x": {"y"}, %s}',
+    b'{"x": {"y": 1,}, %s}',
+    b'{"x": {1: 1}, %s}',
+    b'{"x": {"y": 1], %s}',
+    b'{"x": [1}, %s}',
+    b'{"x": "\xff", %s}',
+    b'{"x", %s}',
+    b"{x: 1, %s}",
+    b"{%s",
+    b"{%s]",
+    b"{%s}}",
+    b"{%s} x",
+    b"{%s,}",
+    b"[%s]",
+    b"\xef\xbb\xbf{%s}",
+    b"\x0b{%s}",
+]
+ODD_TURNS = [
+    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},]',
+    b'[{"role": "user", "content": "a"} {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "content": "a",}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user" "content": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "content": "a", "role": "user"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "role": "user"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "value": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "us\\u0065r", "content": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"rol\\u0065": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}',
+    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}}',
+    b'[{"role": "user", "content": null}, {"role": "assistant", "content": "b"}]',
+    b'{"role": "user", "content": "a"}',
+]
+GOOD_TURNS = b'"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
 #: Lines that are no JSON, or JSON that `json.dumps` does not write.
 RAW_OTHER = [
     b"",
-    b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
-    b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}}',
-    b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},]}',
-    b'{"messages": [{"role": "user", "content": "a"} {"role": "assistant", "content": "b"}]}',
-    b'{"messages": [{"role": "user", "content": "a\tb"}, {"role": "assistant", "content": "b"}]}',
-    b'{"messages": [{"role": "user", "content": "a\\x"}, {"role": "assistant", "content": "b"}]}',
-    b'{"messages": [{"role": "user", "content": "a\xc0\x80"}, {"role": "assistant", "content": "b"}]}',
-    b'{"messages": [{"role": "user", "content": "a\xed\xa0\x80"}, {"role": "assistant", "content": "b"}]}',
-    b'{"messages": [{"role": "user", "content": "a", "role": "user"}, {"role": "assistant", "content": "b"}]}',
-    b'{"messages": [{"role": "us\\u0065r", "content": "a"}, {"role": "assistant", "content": "b"}]}',
-    b'{"messag\\u0065s": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
-    b'{"x": NaN, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
-    b'{"x": 01, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
-    b'{"id": "a", "id": "b", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
-    b'{"messages": [], "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
+    *(data % GOOD_TURNS for data in ODD_OBJECTS),
+    *(b'{"messages": %s}' % data for data in ODD_TURNS),
+    *(b"{%s}" % GOOD_TURNS.replace(b'"a"', b'"a%s"' % data) for data in ODD_CONTENTS),
+]
+RAW_PLAIN = [
+    b"{%s}" % GOOD_TURNS,
+    b"\r\t {%s}\t\r" % GOOD_TURNS,
+    b'{%s, "x": 0, "x": -0.0E+1}' % GOOD_TURNS.replace(b" ", b"\t\r "),
 ]
 
 
@@ -176,12 +259,21 @@ def test_what_is_plain(tmp_path: Path, ensure_ascii: bool) -> None:
     known = [(json.dumps(value, ensure_ascii=ensure_ascii), True) for value in PLAIN.values()]
     known += [(json.dumps(value, ensure_ascii=ensure_ascii), False) for value in OTHER.values()]
     raw = [(text.encode(errors="surrogatepass"), is_plain) for text, is_plain in known]
+    raw += [(data, True) for data in RAW_PLAIN]
     raw += [(data, False) for data in RAW_OTHER]
-    data = b"".join(each + b"\n" for each, _ in raw)
     expected = [is_plain for _, is_plain in raw]
-    assert are_plain(data, Shape()) == expected
     assert [are_plain(each + b"\n", Shape()) for each, _ in raw] == [[is_plain] for is_plain in expected]
-    assert_same(read([write(tmp_path, "a", data)]), read([write(tmp_path, "a", data)], by_python=True))
+    good = raw[0][0] + b"\n"  # lest so many odd lines in a row make the kernel give up
+    data = b"".join(good + each + b"\n" for each, _ in raw)
+    assert are_plain(data, Shape()) == [found for is_plain in expected for found in (True, is_plain)]
+    piece = write(tmp_path, "a", data)
+    assert_same(read([piece]), read([piece], by_python=True))
+
+
+def test_the_kernel_gives_up_where_no_line_is_plain() -> None:
+    good, other = (b"{%s}\n" % data for data in (GOOD_TURNS, b""))
+    assert are_plain((other * 63 + good) * 2, Shape()) == ([False] * 63 + [True]) * 2
+    assert are_plain(other * 64 + good, Shape()) == [False] * 65
 
 
 def test_the_recipe_says_what_is_plain() -> None:
