@@ -4,29 +4,28 @@ A row is a document, gated or failed, and always keeps its place. Rows come in r
 small batches, since their text is made in a process of its own.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from tokenmill.filters.urls import UrlRules, url_violations
 from tokenmill.manifests.keyed import key64
-from tokenmill.manifests.schemas import DOCUMENTS, ROWS_PER_GROUP, TEXT_BYTES_PER_GROUP
-from tokenmill.pipeline.chat.turns import turns_batch
+from tokenmill.pipeline.chat.plain import plain_of
+from tokenmill.pipeline.chat.plain_rows import PlainRows
 from tokenmill.pipeline.extraction import ExtractionOptions
 from tokenmill.pipeline.extraction.encoding import clean, to_utf8
 from tokenmill.pipeline.extraction.host import BATCH_BYTES, BATCH_PAGES, Extracted, ExtractionHost, Page
 from tokenmill.pipeline.extraction.limits import over_limit
 from tokenmill.pipeline.extraction.named import extractor_named
-from tokenmill.pipeline.readers.chat import read_chat
+from tokenmill.pipeline.readers.chat import read_chat, read_chat_rows
 from tokenmill.pipeline.readers.code import read_code
 from tokenmill.pipeline.readers.jsonl import read_jsonl
-from tokenmill.pipeline.readers.parquet import read_parquet
+from tokenmill.pipeline.readers.parquet import named_columns, read_parquet
 from tokenmill.pipeline.readers.records import Piece, ReadOptions, Record
 from tokenmill.pipeline.readers.warc import read_warc, read_wet
+from tokenmill.pipeline.row_groups import IngestBatch, Row, RowGroup
 
 Reader = Callable[[Piece, ReadOptions], Iterator[Record]]
+Read = Callable[[Piece], Iterator[Record | PlainRows]]
 READERS: dict[str, Reader] = {
     "warc": read_warc,
     "wet": read_wet,
@@ -56,31 +55,6 @@ class DocumentGates:
     urls: UrlRules | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IngestBatch:
-    """One row group of `documents`, and what else was met on the way.
-
-    Attributes:
-        documents: rows of DOCUMENTS.
-        other: how many records of other kinds ("request", …).
-        turns: rows of TURNS, of a reader that finds them.
-        ids: of chat: what the data calls its documents, as far as it does.
-    """
-
-    documents: pa.RecordBatch
-    other: dict[str, int]
-    turns: pa.RecordBatch | None = None
-    ids: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Row:
-    raw_file: str
-    record: Record
-    text: str | None = None
-    encoding: str | None = None
-
-
 def ingest(
     pieces: Sequence[Piece],
     reader: str,
@@ -106,23 +80,38 @@ def ingest(
     """
     if reader not in READERS:
         raise ValueError(f"no reader {reader!r}: known are {', '.join(READERS)}")
-    other: Counter[str] = Counter()
-    rows: list[_Row] = []
-    text_bytes = 0
+    gathered = RowGroup(has_turns=reader in WITH_TURNS)
+    read = _reading(reader, options, gates, skips)
     with ExtractionHost(extractor_named(extraction.extractor), extraction.record_timeout_s) as host:
-        for group in _groups(pieces, READERS[reader], options, skips, other):
-            _gate_urls(group, gates.urls)
-            _extract(group, host, extraction)
-            for row in group:
+        for found in _groups(pieces, read, skips, gathered):
+            if isinstance(found, PlainRows):
+                yield from _gather_plain(found, gathered)
+                continue
+            _gate_urls(found, gates.urls)
+            _extract(found, host, extraction)
+            for row in found:
                 _settle(row, gates)
-                rows.append(row)
-                text_bytes += 0 if row.text is None else len(row.text.encode())
-                if len(rows) == ROWS_PER_GROUP or text_bytes >= TEXT_BYTES_PER_GROUP:
-                    yield _batch(rows, other, reader)
-                    rows, text_bytes = [], 0
-                    other.clear()
-    if rows or other:
-        yield _batch(rows, other, reader)
+                gathered.add(row)
+                if gathered.is_full:
+                    yield gathered.take()
+    if not gathered.is_empty:
+        yield gathered.take()
+
+
+def _gather_plain(rows: PlainRows | None, gathered: RowGroup) -> Iterator[IngestBatch]:
+    while rows is not None:
+        rows = gathered.add_plain(rows)
+        if gathered.is_full:
+            yield gathered.take()
+
+
+def _reading(reader: str, options: ReadOptions, gates: DocumentGates, skips: Mapping[tuple[str, int], str]) -> Read:
+    """How pieces are read: of chat so that plain conversations come as rows, unless more is asked than those tell."""
+    if reader == "chat" and gates.urls is None and not (named_columns(options) or options.keep_raw or skips):
+        plain = plain_of(options.chat, options.max_record_bytes, gates.min_characters, gates.max_characters)
+        if plain is not None:
+            return lambda piece: read_chat_rows(piece, options, plain)
+    return lambda piece: READERS[reader](piece, options)
 
 
 def keeps_sample(raw_file: str, raw_offset: int, fraction: float) -> bool:
@@ -132,20 +121,25 @@ def keeps_sample(raw_file: str, raw_offset: int, fraction: float) -> bool:
 
 def _groups(
     pieces: Sequence[Piece],
-    read: Reader,
-    options: ReadOptions,
+    read: Read,
     skips: Mapping[tuple[str, int], str],
-    other: Counter[str],
-) -> Iterator[list[_Row]]:
-    """Records in order, as many at a time as go to the extractor together."""
-    group: list[_Row] = []
+    gathered: RowGroup,
+) -> Iterator[list[Row] | PlainRows]:
+    """Rows in order, as many at a time as go to the extractor together; plain ones, which do not, as they come."""
+    group: list[Row] = []
     size = 0
     for piece in pieces:
-        for record in read(piece, options):
-            if record.other is not None:
-                other[record.other] += 1
+        for record in read(piece):
+            if isinstance(record, PlainRows):
+                if group:
+                    yield group
+                yield record
+                group, size = [], 0
                 continue
-            row = _Row(piece.file.path, record)
+            if record.other is not None:
+                gathered.other[record.other] += 1
+                continue
+            row = Row(piece.file.path, record)
             reason = skips.get((piece.file.path, record.offset))
             if reason is not None and record.content is not None:
                 record.content, record.failure = None, reason
@@ -157,7 +151,7 @@ def _groups(
     yield group
 
 
-def _gate_urls(group: Sequence[_Row], rules: UrlRules | None) -> None:
+def _gate_urls(group: Sequence[Row], rules: UrlRules | None) -> None:
     """Gate rows whose URL a rule blocks, and free their content, which nothing will read."""
     if rules is None:
         return
@@ -167,10 +161,10 @@ def _gate_urls(group: Sequence[_Row], rules: UrlRules | None) -> None:
             row.record.gate, row.record.content = reason, None
 
 
-def _extract(group: Sequence[_Row], host: ExtractionHost, extraction: ExtractionOptions) -> None:
+def _extract(group: Sequence[Row], host: ExtractionHost, extraction: ExtractionOptions) -> None:
     """Fill in text or failure of every row that has content, and free the content."""
     pages: list[Page] = []
-    waiting: list[_Row] = []
+    waiting: list[Row] = []
     for row in group:
         record = row.record
         if isinstance(record.content, str):
@@ -193,12 +187,12 @@ def _extract(group: Sequence[_Row], host: ExtractionHost, extraction: Extraction
         _fill(row, found)
 
 
-def _fill(row: _Row, found: Extracted) -> None:
+def _fill(row: Row, found: Extracted) -> None:
     row.record.failure = found.failure
     row.text = clean(found.text) if found.failure is None else None
 
 
-def _settle(row: _Row, gates: DocumentGates) -> None:
+def _settle(row: Row, gates: DocumentGates) -> None:
     """Fail a row without text, gate one whose text is too short or long."""
     record, text = row.record, row.text
     if text is None:
@@ -212,30 +206,3 @@ def _settle(row: _Row, gates: DocumentGates) -> None:
         record.gate = "gates.max_characters"
     if record.gate is not None and not keeps_sample(row.raw_file, record.offset, gates.sample_fraction):
         row.text = None
-
-
-def _batch(rows: Sequence[_Row], other: Mapping[str, int], reader: str) -> IngestBatch:
-    columns = {
-        "text": [row.text for row in rows],
-        "raw_file": [row.raw_file for row in rows],
-        "raw_offset": [row.record.offset for row in rows],
-        "encoding": [row.encoding for row in rows],
-        **{name: [getattr(row.record, name) for row in rows] for name in _SAME},
-        **{name: [_clean(getattr(row.record, name)) for row in rows] for name in _NAMES},
-    }
-    arrays = [pa.array(columns[field.name], field.type) for field in DOCUMENTS]
-    documents = pa.RecordBatch.from_arrays(arrays, schema=DOCUMENTS)
-    turns = None
-    if reader in WITH_TURNS:
-        turns = turns_batch([row.record.conversation if row.text is not None else None for row in rows])
-    ids = tuple(row.record.id for row in rows if row.record.id is not None)
-    return IngestBatch(documents, dict(sorted(other.items())), turns, ids)
-
-
-#: Columns that are fields of `Record`; those of the second kind come from outside.
-_SAME = ("gate", "failure", "raw_bytes", "http_status")
-_NAMES = ("url", "mime", "date", "repository", "path", "licence")
-
-
-def _clean(value: str | None) -> str | None:
-    return None if value is None else clean(value)

@@ -189,7 +189,7 @@ def check_order(turns: Sequence[Turn], prompt_only: bool = False) -> None:
     before = "start"
     for index, turn in enumerate(turns):
         role = turn.role
-        if role not in _AFTER[before]:
+        if role not in AFTER[before]:
             raise RefusedError("chat.role_order", f"turn {index} is {role}'s, after {_DESCRIBED[before]}")
         before = role
         if role == "assistant":
@@ -210,8 +210,8 @@ def check_order(turns: Sequence[Turn], prompt_only: bool = False) -> None:
         raise RefusedError(name, f"the last turn, {len(turns) - 1}, is {turns[-1].role}'s")
 
 
-#: Roles that may follow.
-_AFTER: Mapping[str, tuple[str, ...]] = {
+#: Roles that may follow a turn: by its role, or "call" and "text call" of an answer that calls a tool.
+AFTER: Mapping[str, tuple[str, ...]] = {
     "start": ("system", "user"),
     "system": ("user",),
     "user": ("assistant",),

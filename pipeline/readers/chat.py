@@ -10,9 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokenmill.pipeline.chat.messages import RefusedError
+from tokenmill.pipeline.chat.plain import read_plain
+from tokenmill.pipeline.chat.plain_lines import Plain
+from tokenmill.pipeline.chat.plain_rows import PlainRows, plain_rows
 from tokenmill.pipeline.chat.shapes import COLUMNS, conversation_of
 from tokenmill.pipeline.chat.turns import text_of
-from tokenmill.pipeline.readers.jsonl import json_lines, named_value
+from tokenmill.pipeline.readers.jsonl import json_lines, named_value, parsed_line
+from tokenmill.pipeline.readers.lines import LineBlock, read_blocks
 from tokenmill.pipeline.readers.parquet import named_columns, object_rows
 from tokenmill.pipeline.readers.records import Piece, ReadOptions, Record
 from tokenmill.pipeline.storage import open_url
@@ -20,12 +24,40 @@ from tokenmill.pipeline.storage import open_url
 
 def read_chat(piece: Piece, options: ReadOptions) -> Iterator[Record]:
     """Records of a file: `conversation` holds each one's turns, `content` their text."""
+    for record, value in _table_rows(piece, options) if _is_parquet(piece) else json_lines(piece, options):
+        yield _filled(record, value, options)
+
+
+def read_chat_rows(piece: Piece, options: ReadOptions, plain: Plain) -> Iterator[Record | PlainRows]:
+    """As `read_chat`, but lines that are `plain` come as rows of tables, of which `options` knows no columns."""
+    if _is_parquet(piece):
+        yield from read_chat(piece, options)
+        return
+    for item in read_blocks(piece, options.max_record_bytes):
+        if isinstance(item, LineBlock):
+            yield from _of_block(item, piece, options, plain)
+        else:
+            yield item if isinstance(item, Record) else _filled(*parsed_line(item, options.keep_raw), options)
+
+
+def _of_block(block: LineBlock, piece: Piece, options: ReadOptions, plain: Plain) -> Iterator[Record | PlainRows]:
+    """Records of the lines that are not plain, and between them rows of those that are."""
+    lines = read_plain(block.data, plain)
+    rows = plain_rows(lines, block.data, block.offset, piece.file.path, options.licence)
+    done = 0
+    for start, end, before in lines.others.tolist():
+        if before > done:
+            yield rows.part(done, before)
+            done = before
+        line = block.line(start, end, options.max_record_bytes)
+        yield _filled(*parsed_line(line, options.keep_raw), options)
+    if rows.end > done:
+        yield rows.part(done, rows.end)
+
+
+def _is_parquet(piece: Piece) -> bool:
     with open_url(piece.file.url) as file:
-        is_parquet = file.read(4) == b"PAR1"
-    for record, value in _table_rows(piece, options) if is_parquet else json_lines(piece, options):
-        if value is not None:
-            _fill(record, value, options)
-        yield record
+        return file.read(4) == b"PAR1"
 
 
 def _table_rows(piece: Piece, options: ReadOptions) -> Iterator[tuple[Record, dict[str, Any] | None]]:
@@ -34,7 +66,10 @@ def _table_rows(piece: Piece, options: ReadOptions) -> Iterator[tuple[Record, di
     return object_rows(piece, options, needed, [columns.get(name, name) for name in COLUMNS])
 
 
-def _fill(record: Record, value: Mapping[str, Any], options: ReadOptions) -> None:
+def _filled(record: Record, value: Mapping[str, Any] | None, options: ReadOptions) -> Record:
+    """The record with the conversation that its object holds, or why there is none; without an object as it is."""
+    if value is None:
+        return record
     for field, column in named_columns(options).items():
         setattr(record, field, named_value(value, column))
     record.licence = record.licence or options.licence
@@ -45,5 +80,6 @@ def _fill(record: Record, value: Mapping[str, Any], options: ReadOptions) -> Non
         conversation = conversation_of(value, options.chat)
     except RefusedError as error:
         record.failure, record.detail = error.reason, error.detail
-        return
-    record.conversation, record.content = conversation, text_of(conversation)
+    else:
+        record.conversation, record.content = conversation, text_of(conversation)
+    return record

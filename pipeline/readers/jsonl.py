@@ -8,22 +8,13 @@ itself breaks, truncated_gzip, bad_gzip, truncated_zstd, bad_zstd, bad_lz4, at t
 """
 
 import json
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from tokenmill.pipeline.readers.inflate import CorruptStreamError, chunks, detect_codec
+from tokenmill.pipeline.readers.lines import Line, read_lines
 from tokenmill.pipeline.readers.records import Piece, ReadOptions, Record
-from tokenmill.pipeline.storage import open_url
 
 _BOM = b"\xef\xbb\xbf"
-
-
-class _Line(NamedTuple):
-    """A line without its end; `data` is None when it is over the limit."""
-
-    offset: int
-    size: int
-    data: bytes | None
 
 
 def read_jsonl(piece: Piece, options: ReadOptions) -> Iterator[Record]:
@@ -36,66 +27,12 @@ def read_jsonl(piece: Piece, options: ReadOptions) -> Iterator[Record]:
 
 def json_lines(piece: Piece, options: ReadOptions) -> Iterator[tuple[Record, dict[str, Any] | None]]:
     """Each line's record, with its place, and its object; None where it has none, and the record says why."""
-    with open_url(piece.file.url) as file:
-        codec = detect_codec(file)
-        begin, end = (0, None) if piece.count == 1 or codec != "plain" else piece.byte_range
-        if piece.index > 0 and (codec != "plain" or begin == end):
-            return
-        # A slice looks at the byte before it: when that ends a line, the slice's first line starts at `begin`.
-        start = max(0, begin - 1)
-        data = (block for block in chunks(file, codec, start) if isinstance(block, bytes))
-        lines = _lines(data, start, options.max_record_bytes)
-        if begin > 0:
-            next(lines, None)
-        seen = False
-        for item in lines:
-            if isinstance(item, _Line) and end is not None and item.offset >= end:
-                return
-            seen = True
-            yield _parsed(item, options.keep_raw) if isinstance(item, _Line) else (item, None)
-        if not seen and begin == 0:
-            yield Record(0, failure="empty_file"), None
+    for item in read_lines(piece, options.max_record_bytes):
+        yield (item, None) if isinstance(item, Record) else parsed_line(item, options.keep_raw)
 
 
-def _lines(blocks: Iterator[bytes], start: int, limit: int | None) -> Iterator[_Line | Record]:
-    """Lines of the stream; at last a failure at the line that was being read, when the stream breaks."""
-    offset, held, size = start, bytearray(), 0
-    blocks_or_error = _until_broken(blocks)
-    while True:
-        try:
-            block = next(blocks_or_error)
-        except StopIteration as end:
-            broken: CorruptStreamError | None = end.value
-            break
-        position = 0
-        while (line_end := block.find(b"\n", position)) >= 0:
-            size += line_end - position
-            fits = limit is None or size <= limit
-            if fits:
-                held += memoryview(block)[position:line_end]
-            yield _Line(offset, size, bytes(held) if fits else None)
-            offset, position, size = offset + size + 1, line_end + 1, 0
-            held.clear()
-        size += len(block) - position
-        if limit is None or size <= limit:
-            held += memoryview(block)[position:]
-        else:
-            held.clear()
-    if broken is not None:
-        yield Record(offset, raw_bytes=size, failure=broken.reason)
-    elif size:
-        yield _Line(offset, size, bytes(held) if limit is None or size <= limit else None)
-
-
-def _until_broken(blocks: Iterator[bytes]) -> Generator[bytes, None, CorruptStreamError | None]:
-    try:
-        yield from blocks
-    except CorruptStreamError as error:
-        return error
-    return None
-
-
-def _parsed(line: _Line, keep_raw: bool) -> tuple[Record, dict[str, Any] | None]:
+def parsed_line(line: Line, keep_raw: bool) -> tuple[Record, dict[str, Any] | None]:
+    """A line's record and its object; None where it has none."""
     record = Record(line.offset, raw_bytes=line.size)
     if line.data is None:
         record.gate = "gates.max_record_bytes"

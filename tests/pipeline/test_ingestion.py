@@ -16,8 +16,9 @@ from tests.pipeline.raw_files import OPEN, gzipped, http, page, piece_of, warc_r
 from tokenmill.manifests.schemas import DOCUMENTS
 from tokenmill.pipeline import ingestion
 from tokenmill.pipeline.extraction import ExtractionOptions, RecordKilled
-from tokenmill.pipeline.ingestion import READERS, DocumentGates, IngestBatch, ingest, keeps_sample
+from tokenmill.pipeline.ingestion import READERS, DocumentGates, ingest, keeps_sample
 from tokenmill.pipeline.readers.records import Piece, ReadOptions
+from tokenmill.pipeline.row_groups import IngestBatch
 
 WEB, PLAIN, NO_SAMPLE = ReadOptions(), ExtractionOptions(), DocumentGates(sample_fraction=0.0)
 

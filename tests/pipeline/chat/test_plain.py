@@ -1,0 +1,311 @@
+"""Plain conversations, which a kernel reads: the same rows as Python's own reader makes, and that they are plain."""
+
+import gzip
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.pipeline.chat.raw_lines import line
+from tests.pipeline.raw_files import sliced, write
+from tokenmill.filters.urls import UrlRules
+from tokenmill.pipeline import row_groups
+from tokenmill.pipeline.chat.plain import plain_of, read_plain
+from tokenmill.pipeline.chat.shapes import Shape
+from tokenmill.pipeline.extraction import ExtractionOptions
+from tokenmill.pipeline.ingestion import READERS, DocumentGates, ingest
+from tokenmill.pipeline.readers import inflate, lines
+from tokenmill.pipeline.readers.records import Piece, ReadOptions
+from tokenmill.pipeline.row_groups import IngestBatch
+
+#: With a record on the skip list, which no file has, every line is read by Python.
+SKIPS = {("elsewhere", 0): "extractor_crashed"}
+OPTIONS, GATES = ReadOptions(), DocumentGates()
+ROLES = Shape(roles={"Mensch": "user", "": "tool", "gpt": "system"})
+
+
+def read(
+    pieces: Sequence[Piece], options: ReadOptions = OPTIONS, gates: DocumentGates = GATES, *, by_python: bool = False
+) -> list[IngestBatch]:
+    return list(ingest(pieces, "chat", options, ExtractionOptions(), gates, SKIPS if by_python else {}))
+
+
+def assert_same(found: Sequence[IngestBatch], expected: Sequence[IngestBatch]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.turns is not None
+        one.documents.validate(full=True)
+        one.turns.validate(full=True)
+        assert one.documents.equals(other.documents, check_metadata=True)
+        assert one.turns.equals(other.turns, check_metadata=True)
+        assert one.ids == other.ids
+    # Python reads some records ahead, and so may count a blank line with the group before its own
+    assert sum((Counter(batch.other) for batch in found), Counter()) == sum(
+        (Counter(batch.other) for batch in expected), Counter()
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 32),
+    count=st.integers(0, 60),
+    block=st.sampled_from([1, 200, 1000, 1 << 20]),
+    chunk=st.sampled_from([7, 100, 1 << 17]),
+    group=st.sampled_from([(1024, 8 << 20), (7, 8 << 20), (1024, 300), (1, 1)]),
+    limit=st.sampled_from([None, 150, 16 << 20]),
+    characters=st.sampled_from([(None, None), (20, 90), (None, 60), (60, None)]),
+    shape=st.sampled_from([Shape(), ROLES, Shape("messages"), Shape("sharegpt"), Shape("verifiable")]),
+    packed=st.booleans(),
+    slices=st.sampled_from([1, 1, 3]),
+)
+def test_rows_are_those_of_pythons_reader(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    count: int,
+    block: int,
+    chunk: int,
+    group: tuple[int, int],
+    limit: int | None,
+    characters: tuple[int | None, int | None],
+    shape: Shape,
+    packed: bool,
+    slices: int,
+) -> None:
+    rng = random.Random(seed)
+    data = b"\n".join(line(rng) for _ in range(count)) + rng.choice([b"", b"\n", b"\r\n"])
+    if packed:
+        data = gzip.compress(data, 1)[: rng.choice([None, None, -9])]
+    pieces = sliced(write(tmp_path_factory.mktemp("plain"), "a.jsonl", data), slices)
+    options = ReadOptions(max_record_bytes=limit, chat=shape, licence=rng.choice([None, "MIT\x00"]))
+    gates = DocumentGates(*characters, sample_fraction=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_groups, "ROWS_PER_GROUP", group[0])
+        patch.setattr(row_groups, "TEXT_BYTES_PER_GROUP", group[1])
+        expected = read(pieces, options, gates, by_python=True)
+        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(inflate, "_OUTPUT_BYTES", chunk)
+        assert_same(read(pieces, options, gates), expected)
+
+
+def messages(*contents: str, **others: Any) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[k % 2], "content": text} for k, text in enumerate(contents)], **others}
+
+
+def sharegpt(*contents: str, **others: Any) -> dict[str, Any]:
+    roles = ("human", "gpt")
+    return {"conversations": [{"value": text, "from": roles[k % 2]} for k, text in enumerate(contents)], **others}
+
+
+#: First and last of as many bytes of UTF-8, or of planes.
+EDGES = [
+    "\x20\x7e",
+    "\x80\u07ff\u0800\ud7ff\ue000\uffff",
+    "\U00010000\U0003ffff\U00040000\U000fffff\U00100000\U0010ffff",
+]
+CALLED = messages("q", "<tool_call>\n{}</tool_call>")["messages"]
+PLAIN = {
+    "two turns": messages("a", "b"),
+    "escapes": messages('\n\t\r"\\/', "ü數😀\u2028\uffff"),
+    "long": messages("x" * 10_000, "é" * 5_000),
+    "sharegpt": sharegpt("a", "b", "c", "d"),
+    "a name": messages("a", "b", id="n-1"),
+    "a number": sharegpt("a", "b", id=123456789012345678),
+    "nested": messages("a", "b", meta={"x": [1, -2.5e3, {"y": [[], {}, None, True, False]}], "messages": 1}),
+    "before": {"source": "s", **messages("a", "b")},
+    "system": {"messages": [{"role": "developer", "content": ""}, *messages("a", "b")["messages"]]},
+    "a call": {"messages": CALLED},
+    "the word for a call alone": messages("q", "<tool_call>"),
+    "a tool": {"messages": [*CALLED, {"role": "tool", "content": ""}, {"role": "assistant", "content": "b"}]},
+    "edges": messages(*EDGES, "b"),
+    "white space around": messages(" a ", "\n\u3000b\x85"),
+}
+OTHER = {
+    "no turns": {"messages": []},
+    "blank": messages("a", " \n\u3000\x85"),
+    "no answer": messages("a"),
+    "tools": messages("a", "b", tools=[]),
+    "answer": messages("a", answer="b"),
+    "system apart": messages("a", "b", system="s"),
+    "both keys": {**messages("a", "b"), **sharegpt("a", "b")},
+    "a control character": messages("a", "b\x00"),
+    "DEL": messages("a", "b\x7f"),
+    "a lone surrogate": messages("a", "b\ud800"),
+    "a field more": {"messages": [{"role": "user", "content": "a", "name": "x"}, *CALLED]},
+    "a tool uncalled": {
+        "messages": [*messages("q", "<tool_call")["messages"], {"role": "tool", "content": ""}, *CALLED[1:]]
+    },
+    "pieces": {"messages": [{"role": "user", "content": ["a"]}, *CALLED[1:]]},
+    "function_call": {"messages": [CALLED[0], {"from": "function_call", "value": "{}"}]},
+    "an odd role": {"messages": [{"role": "User", "content": "a"}, *CALLED[1:]]},
+    "a long id": messages("a", "b", id=10**18),
+    "an escape in an id": messages("a", "b", id="a\n"),
+    "no id": messages("a", "b", id=None),
+    "deep": messages("a", "b", x=json.loads("[" * 61 + "]" * 61)),
+    "a long number": messages("a", "b", x=10**300),
+}
+#: What stands in a string but must not, or as `clean` would not leave it.
+ODD_CONTENTS = [
+    b"\t",
+    b"\x00",
+    b"\x7f",
+    b"\\x",
+    b"\\b",
+    b"\\f",
+    b"\\u00",
+    b"\\u00g0",
+    b"\\u0000",
+    b"\\u000B",
+    b"\\u007f",
+    b"\\",
+]
+ODD_CONTENTS += [b"\\ud800", b"\\udc00", b"\\ud83d\\ud83d", b"\\ud83dx\\ude00", b"\\ud83d\\u0041", b"\\ud83d\\nde00"]
+#: What is not well-formed: cut short, longer than need be, surrogates, beyond U+10FFFF, no character's first byte.
+ODD_CONTENTS += [
+    b"\xc3",
+    b"\xe2\x80",
+    b"\xe2\x80x",
+    b"\xf0\x9f\x98",
+    b"\xc0\x80",
+    b"\xc1\xbf",
+    b"\xe0\x9f\xbf",
+    b"\xf0\x8f\xbf\xbf",
+]
+ODD_CONTENTS += [b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\x80", b"\xff"]
+#: Beside turns, or around them.
+ODD_OBJECTS = [
+    b'{"id": "a", "id": "b", %s}',
+    b'{"id": 01, %s}',
+    b'{"id": -1, %s}',
+    b'{"id": 1.0, %s}',
+    b'{"id": , %s}',
+    b'{"messages": [], %s}',
+    b'{%s, "messages": []}',
+    b'{"messag\\u0065s": [], %s}',
+    b'{"x": NaN, %s}',
+    b'{"x": 01, %s}',
+    b'{"x": -, %s}',
+    b'{"x": 1., %s}',
+    b'{"x": 1e, %s}',
+    b'{"x": nul, %s}',
+    b'{"x": [1,], %s}',
+    b'{"x": [1 2], %s}',
+    b'{"x": {"y"}, %s}',
+    b'{"x": {"y": 1,}, %s}',
+    b'{"x": {1: 1}, %s}',
+    b'{"x": {"y": 1], %s}',
+    b'{"x": [1}, %s}',
+    b'{"x": "\xff", %s}',
+    b'{"x", %s}',
+    b"{x: 1, %s}",
+    b"{%s",
+    b"{%s]",
+    b"{%s}}",
+    b"{%s} x",
+    b"{%s,}",
+    b"[%s]",
+    b"\xef\xbb\xbf{%s}",
+    b"\x0b{%s}",
+]
+ODD_TURNS = [
+    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},]',
+    b'[{"role": "user", "content": "a"} {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "content": "a",}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user" "content": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "content": "a", "role": "user"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "role": "user"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "value": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "us\\u0065r", "content": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"rol\\u0065": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
+    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}',
+    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}}',
+    b'[{"role": "user", "content": null}, {"role": "assistant", "content": "b"}]',
+    b'{"role": "user", "content": "a"}',
+]
+GOOD_TURNS = b'"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
+#: Lines that are no JSON, or JSON that `json.dumps` does not write.
+RAW_OTHER = [
+    b"",
+    *(data % GOOD_TURNS for data in ODD_OBJECTS),
+    *(b'{"messages": %s}' % data for data in ODD_TURNS),
+    *(b"{%s}" % GOOD_TURNS.replace(b'"a"', b'"a%s"' % data) for data in ODD_CONTENTS),
+]
+RAW_PLAIN = [
+    b"{%s}" % GOOD_TURNS,
+    b"\r\t {%s}\t\r" % GOOD_TURNS,
+    b'{%s, "x": 0, "x": -0.0E+1}' % GOOD_TURNS.replace(b" ", b"\t\r "),
+]
+
+
+def are_plain(data: bytes, shape: Shape) -> list[bool]:
+    """Of each line."""
+    plain = plain_of(shape)
+    assert plain is not None
+    found = read_plain(data, plain)
+    said = dict.fromkeys(found.starts.tolist(), True) | dict.fromkeys(found.others[:, 0].tolist(), False)
+    return [said[start] for start in sorted(said)]
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_what_is_plain(tmp_path: Path, ensure_ascii: bool) -> None:
+    """And what is not; each line stands at the end of a block once, where eight bytes are not to be had."""
+    known = [(json.dumps(value, ensure_ascii=ensure_ascii), True) for value in PLAIN.values()]
+    known += [(json.dumps(value, ensure_ascii=ensure_ascii), False) for value in OTHER.values()]
+    raw = [(text.encode(errors="surrogatepass"), is_plain) for text, is_plain in known]
+    raw += [(data, True) for data in RAW_PLAIN]
+    raw += [(data, False) for data in RAW_OTHER]
+    expected = [is_plain for _, is_plain in raw]
+    assert [are_plain(each + b"\n", Shape()) for each, _ in raw] == [[is_plain] for is_plain in expected]
+    good = raw[0][0] + b"\n"  # lest so many odd lines in a row make the kernel give up
+    data = b"".join(good + each + b"\n" for each, _ in raw)
+    assert are_plain(data, Shape()) == [found for is_plain in expected for found in (True, is_plain)]
+    piece = write(tmp_path, "a", data)
+    assert_same(read([piece]), read([piece], by_python=True))
+
+
+def test_the_kernel_gives_up_where_no_line_is_plain() -> None:
+    good, other = (b"{%s}\n" % data for data in (GOOD_TURNS, b""))
+    assert are_plain((other * 63 + good) * 2, Shape()) == ([False] * 63 + [True]) * 2
+    assert are_plain(other * 64 + good, Shape()) == [False] * 65
+
+
+def test_the_recipe_says_what_is_plain() -> None:
+    data = b"".join(json.dumps(value).encode() + b"\n" for value in (messages("a", "b"), sharegpt("a", "b")))
+    assert are_plain(data, Shape()) == [True, True]
+    assert are_plain(data, Shape("messages")) == [True, False]
+    assert are_plain(data, Shape("sharegpt")) == [False, True]
+    assert are_plain(data, Shape(roles={"gpt": "tool"})) == [True, False]
+    assert plain_of(Shape("alpaca")) is None
+    assert plain_of(Shape(columns={"messages": "turns"})) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "gates"),
+    [
+        (ReadOptions(url_column="url"), GATES),
+        (ReadOptions(licence_column="l"), GATES),
+        (ReadOptions(keep_raw=True), GATES),
+        (ReadOptions(chat=Shape(columns={"id": "name"})), GATES),
+        (OPTIONS, DocumentGates(urls=UrlRules(np.zeros(0, np.uint64), np.zeros(0, np.uint64), frozenset()))),
+    ],
+)
+def test_what_asks_for_more_is_read_by_python(
+    tmp_path: Path, options: ReadOptions, gates: DocumentGates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = messages("a", "b", url="http://a/", l="MIT", name="n", id="i")
+    piece = write(tmp_path, "a", json.dumps(said).encode() + b"\n")
+    expected = read([piece], options, gates, by_python=True)
+    asked: list[Piece] = []
+    by_python = READERS["chat"]
+    monkeypatch.setitem(READERS, "chat", lambda *said: asked.append(said[0]) or by_python(*said))
+    assert_same(read([piece], options, gates), expected)
+    assert asked == [piece]
+    assert_same(read([piece]), read([piece], by_python=True))
+    assert asked == [piece] * 2  # by the second of them
