@@ -111,6 +111,7 @@ EDGES = [
     "\U00010000\U0003ffff\U00040000\U000fffff\U00100000\U0010ffff",
 ]
 CALLED = messages("q", "<tool_call>\n{}</tool_call>")["messages"]
+TOLD = [{"role": "tool", "content": ""}, {"role": "assistant", "content": "b"}]
 PLAIN = {
     "two turns": messages("a", "b"),
     "escapes": messages('\n\t\r"\\/', "ü數😀\u2028\uffff"),
@@ -122,8 +123,9 @@ PLAIN = {
     "before": {"source": "s", **messages("a", "b")},
     "system": {"messages": [{"role": "developer", "content": ""}, *messages("a", "b")["messages"]]},
     "a call": {"messages": CALLED},
+    "a tool behind the word": {"messages": [*messages("q", "so <tool_call>")["messages"], *TOLD]},
     "the word for a call alone": messages("q", "<tool_call>"),
-    "a tool": {"messages": [*CALLED, {"role": "tool", "content": ""}, {"role": "assistant", "content": "b"}]},
+    "a tool": {"messages": [*CALLED, *TOLD]},
     "edges": messages(*EDGES, "b"),
     "white space around": messages(" a ", "\n\u3000b\x85"),
 }
@@ -233,6 +235,9 @@ GOOD_TURNS = b'"messages": [{"role": "user", "content": "a"}, {"role": "assistan
 #: Lines that are no JSON, or JSON that `json.dumps` does not write.
 RAW_OTHER = [
     b"",
+    b"{}",
+    b'{"x": 1}',
+    b'{"id": "a"}',
     *(data % GOOD_TURNS for data in ODD_OBJECTS),
     *(b'{"messages": %s}' % data for data in ODD_TURNS),
     *(b"{%s}" % GOOD_TURNS.replace(b'"a"', b'"a%s"' % data) for data in ODD_CONTENTS),
@@ -241,6 +246,7 @@ RAW_PLAIN = [
     b"{%s}" % GOOD_TURNS,
     b"\r\t {%s}\t\r" % GOOD_TURNS,
     b'{%s, "x": 0, "x": -0.0E+1}' % GOOD_TURNS.replace(b" ", b"\t\r "),
+    b"{%s}" % GOOD_TURNS.replace(b'"a"', b'"\\u0009\\u000a\\u000D\\u00e9\\uD83D\\ude00\\/"'),
 ]
 
 
@@ -268,6 +274,28 @@ def test_what_is_plain(tmp_path: Path, ensure_ascii: bool) -> None:
     assert are_plain(data, Shape()) == [found for is_plain in expected for found in (True, is_plain)]
     piece = write(tmp_path, "a", data)
     assert_same(read([piece]), read([piece], by_python=True))
+
+
+@pytest.mark.parametrize("group", [(7, 1 << 20), (1024, 90), (5, 60)])
+def test_row_groups_end_where_they_do_for_python(
+    tmp_path: Path, group: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of plain lines and of others, each longer than a group and shorter; those of a text, and of none."""
+    rng = random.Random(11)
+    monkeypatch.setattr(row_groups, "ROWS_PER_GROUP", group[0])
+    monkeypatch.setattr(row_groups, "TEXT_BYTES_PER_GROUP", group[1])
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 1500)
+    monkeypatch.setattr(inflate, "_OUTPUT_BYTES", 700)
+    told = []
+    for run in range(80):
+        others = rng.choice(
+            [{}, {"id": f"run {run}"}, {"tools": []}, {"tools": [], "id": None}, {"tools": 1, "id": "x"}]
+        )
+        told += [messages("q" * rng.randint(1, 20), "a", **others) for _ in range(rng.choice([1, 2, 3, 20]))]
+    data = b"".join(json.dumps(each).encode() + b"\n" for each in told)
+    piece = write(tmp_path, "a", data)
+    assert 0.2 < np.mean(are_plain(data, Shape())) < 0.8
+    assert_same(read([piece, piece]), read([piece, piece], by_python=True))
 
 
 def test_the_kernel_gives_up_where_no_line_is_plain() -> None:
