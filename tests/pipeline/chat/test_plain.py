@@ -6,13 +6,13 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.pipeline.chat.fixed_lines import GOOD_TURNS, OTHER, PLAIN, RAW_OTHER, RAW_PLAIN, messages, sharegpt
 from tests.pipeline.chat.raw_lines import line
 from tests.pipeline.raw_files import sliced, write
 from tokenmill.filters.urls import UrlRules
@@ -94,156 +94,6 @@ def test_rows_are_those_of_pythons_reader(
         assert_same(read(pieces, options, gates), expected)
 
 
-def messages(*contents: str, **others: Any) -> dict[str, Any]:
-    roles = ("user", "assistant")
-    return {"messages": [{"role": roles[k % 2], "content": text} for k, text in enumerate(contents)], **others}
-
-
-def sharegpt(*contents: str, **others: Any) -> dict[str, Any]:
-    roles = ("human", "gpt")
-    return {"conversations": [{"value": text, "from": roles[k % 2]} for k, text in enumerate(contents)], **others}
-
-
-#: First and last of as many bytes of UTF-8, or of planes.
-EDGES = [
-    "\x20\x7e",
-    "\x80\u07ff\u0800\ud7ff\ue000\uffff",
-    "\U00010000\U0003ffff\U00040000\U000fffff\U00100000\U0010ffff",
-]
-CALLED = messages("q", "<tool_call>\n{}</tool_call>")["messages"]
-PLAIN = {
-    "two turns": messages("a", "b"),
-    "escapes": messages('\n\t\r"\\/', "ü數😀\u2028\uffff"),
-    "long": messages("x" * 10_000, "é" * 5_000),
-    "sharegpt": sharegpt("a", "b", "c", "d"),
-    "a name": messages("a", "b", id="n-1"),
-    "a number": sharegpt("a", "b", id=123456789012345678),
-    "nested": messages("a", "b", meta={"x": [1, -2.5e3, {"y": [[], {}, None, True, False]}], "messages": 1}),
-    "before": {"source": "s", **messages("a", "b")},
-    "system": {"messages": [{"role": "developer", "content": ""}, *messages("a", "b")["messages"]]},
-    "a call": {"messages": CALLED},
-    "the word for a call alone": messages("q", "<tool_call>"),
-    "a tool": {"messages": [*CALLED, {"role": "tool", "content": ""}, {"role": "assistant", "content": "b"}]},
-    "edges": messages(*EDGES, "b"),
-    "white space around": messages(" a ", "\n\u3000b\x85"),
-}
-OTHER = {
-    "no turns": {"messages": []},
-    "blank": messages("a", " \n\u3000\x85"),
-    "no answer": messages("a"),
-    "tools": messages("a", "b", tools=[]),
-    "answer": messages("a", answer="b"),
-    "system apart": messages("a", "b", system="s"),
-    "both keys": {**messages("a", "b"), **sharegpt("a", "b")},
-    "a control character": messages("a", "b\x00"),
-    "DEL": messages("a", "b\x7f"),
-    "a lone surrogate": messages("a", "b\ud800"),
-    "a field more": {"messages": [{"role": "user", "content": "a", "name": "x"}, *CALLED]},
-    "a tool uncalled": {
-        "messages": [*messages("q", "<tool_call")["messages"], {"role": "tool", "content": ""}, *CALLED[1:]]
-    },
-    "pieces": {"messages": [{"role": "user", "content": ["a"]}, *CALLED[1:]]},
-    "function_call": {"messages": [CALLED[0], {"from": "function_call", "value": "{}"}]},
-    "an odd role": {"messages": [{"role": "User", "content": "a"}, *CALLED[1:]]},
-    "a long id": messages("a", "b", id=10**18),
-    "an escape in an id": messages("a", "b", id="a\n"),
-    "no id": messages("a", "b", id=None),
-    "deep": messages("a", "b", x=json.loads("[" * 61 + "]" * 61)),
-    "a long number": messages("a", "b", x=10**300),
-}
-#: What stands in a string but must not, or as `clean` would not leave it.
-ODD_CONTENTS = [
-    b"\t",
-    b"\x00",
-    b"\x7f",
-    b"\\x",
-    b"\\b",
-    b"\\f",
-    b"\\u00",
-    b"\\u00g0",
-    b"\\u0000",
-    b"\\u000B",
-    b"\\u007f",
-    b"\\",
-]
-ODD_CONTENTS += [b"\\ud800", b"\\udc00", b"\\ud83d\\ud83d", b"\\ud83dx\\ude00", b"\\ud83d\\u0041", b"\\ud83d\\nde00"]
-#: What is not well-formed: cut short, longer than need be, surrogates, beyond U+10FFFF, no character's first byte.
-ODD_CONTENTS += [
-    b"\xc3",
-    b"\xe2\x80",
-    b"\xe2\x80x",
-    b"\xf0\x9f\x98",
-    b"\xc0\x80",
-    b"\xc1\xbf",
-    b"\xe0\x9f\xbf",
-    b"\xf0\x8f\xbf\xbf",
-]
-ODD_CONTENTS += [b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\x80", b"\xff"]
-#: Beside turns, or around them.
-ODD_OBJECTS = [
-    b'{"id": "a", "id": "b", %s}',
-    b'{"id": 01, %s}',
-    b'{"id": -1, %s}',
-    b'{"id": 1.0, %s}',
-    b'{"id": , %s}',
-    b'{"messages": [], %s}',
-    b'{%s, "messages": []}',
-    b'{"messag\\u0065s": [], %s}',
-    b'{"x": NaN, %s}',
-    b'{"x": 01, %s}',
-    b'{"x": -, %s}',
-    b'{"x": 1., %s}',
-    b'{"x": 1e, %s}',
-    b'{"x": nul, %s}',
-    b'{"x": [1,], %s}',
-    b'{"x": [1 2], %s}',
-    b'{"x": {"y"}, %s}',
-    b'{"x": {"y": 1,}, %s}',
-    b'{"x": {1: 1}, %s}',
-    b'{"x": {"y": 1], %s}',
-    b'{"x": [1}, %s}',
-    b'{"x": "\xff", %s}',
-    b'{"x", %s}',
-    b"{x: 1, %s}",
-    b"{%s",
-    b"{%s]",
-    b"{%s}}",
-    b"{%s} x",
-    b"{%s,}",
-    b"[%s]",
-    b"\xef\xbb\xbf{%s}",
-    b"\x0b{%s}",
-]
-ODD_TURNS = [
-    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},]',
-    b'[{"role": "user", "content": "a"} {"role": "assistant", "content": "b"}]',
-    b'[{"role": "user", "content": "a",}, {"role": "assistant", "content": "b"}]',
-    b'[{"role": "user" "content": "a"}, {"role": "assistant", "content": "b"}]',
-    b'[{"role": "user", "content": "a", "role": "user"}, {"role": "assistant", "content": "b"}]',
-    b'[{"role": "user", "role": "user"}, {"role": "assistant", "content": "b"}]',
-    b'[{"role": "user", "value": "a"}, {"role": "assistant", "content": "b"}]',
-    b'[{"role": "us\\u0065r", "content": "a"}, {"role": "assistant", "content": "b"}]',
-    b'[{"rol\\u0065": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
-    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}',
-    b'[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}}',
-    b'[{"role": "user", "content": null}, {"role": "assistant", "content": "b"}]',
-    b'{"role": "user", "content": "a"}',
-]
-GOOD_TURNS = b'"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
-#: Lines that are no JSON, or JSON that `json.dumps` does not write.
-RAW_OTHER = [
-    b"",
-    *(data % GOOD_TURNS for data in ODD_OBJECTS),
-    *(b'{"messages": %s}' % data for data in ODD_TURNS),
-    *(b"{%s}" % GOOD_TURNS.replace(b'"a"', b'"a%s"' % data) for data in ODD_CONTENTS),
-]
-RAW_PLAIN = [
-    b"{%s}" % GOOD_TURNS,
-    b"\r\t {%s}\t\r" % GOOD_TURNS,
-    b'{%s, "x": 0, "x": -0.0E+1}' % GOOD_TURNS.replace(b" ", b"\t\r "),
-]
-
-
 def are_plain(data: bytes, shape: Shape) -> list[bool]:
     """Of each line."""
     plain = plain_of(shape)
@@ -268,6 +118,28 @@ def test_what_is_plain(tmp_path: Path, ensure_ascii: bool) -> None:
     assert are_plain(data, Shape()) == [found for is_plain in expected for found in (True, is_plain)]
     piece = write(tmp_path, "a", data)
     assert_same(read([piece]), read([piece], by_python=True))
+
+
+@pytest.mark.parametrize("group", [(7, 1 << 20), (1024, 90), (5, 60)])
+def test_row_groups_end_where_they_do_for_python(
+    tmp_path: Path, group: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of plain lines and of others, each longer than a group and shorter; those of a text, and of none."""
+    rng = random.Random(11)
+    monkeypatch.setattr(row_groups, "ROWS_PER_GROUP", group[0])
+    monkeypatch.setattr(row_groups, "TEXT_BYTES_PER_GROUP", group[1])
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 1500)
+    monkeypatch.setattr(inflate, "_OUTPUT_BYTES", 700)
+    told = []
+    for run in range(80):
+        others = rng.choice(
+            [{}, {"id": f"run {run}"}, {"tools": []}, {"tools": [], "id": None}, {"tools": 1, "id": "x"}]
+        )
+        told += [messages("q" * rng.randint(1, 20), "a", **others) for _ in range(rng.choice([1, 2, 3, 20]))]
+    data = b"".join(json.dumps(each).encode() + b"\n" for each in told)
+    piece = write(tmp_path, "a", data)
+    assert 0.2 < np.mean(are_plain(data, Shape())) < 0.8
+    assert_same(read([piece, piece]), read([piece, piece], by_python=True))
 
 
 def test_the_kernel_gives_up_where_no_line_is_plain() -> None:
