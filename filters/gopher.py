@@ -4,6 +4,7 @@ Unlike there, 0 is a real bound, and a text without words or lines has fractions
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +24,12 @@ from tokenmill.filters.scan import (
     trim_space,
 )
 from tokenmill.filters.splitter import HAS_LETTER, HAS_NON_PUNCTUATION, SplitTexts
-from tokenmill.filters.stop_words import StopWords, count_stop_words, stop_word_lists
+from tokenmill.filters.stop_words import StopWordLists, StopWords, count_stop_words, stop_word_lists
 from tokenmill.kernels import helper, kernel
 
 VERSION = 2
 
 STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
-_ENGLISH = stop_word_lists({"en": STOP_WORDS})
 
 #: A *word* below holds a character that is no punctuation; a *token* is any word of the splitter.
 GOPHER_QUALITY_SCHEMA = pa.schema(
@@ -62,6 +62,12 @@ class GopherQualityBounds:
     min_stop_words: float | None = 2
 
 
+@cache
+def _english() -> StopWordLists:
+    """STOP_WORDS as a table: made when first asked for, as it takes a kernel, and Numba half a second to begin."""
+    return stop_word_lists({"en": STOP_WORDS})
+
+
 def gopher_quality_signals(split: SplitTexts, stop_words: StopWords | None = None) -> pa.RecordBatch:
     """Signals of GOPHER_QUALITY_SCHEMA: one row a text, in order, all null where the text is.
 
@@ -70,7 +76,7 @@ def gopher_quality_signals(split: SplitTexts, stop_words: StopWords | None = Non
         stop_words: those of each text's language, STOP_WORDS for all if not given; the signal `stop_words` is null
             where a language has none.
     """
-    looked_for = _ENGLISH.of_one(len(split.texts)) if stop_words is None else stop_words
+    looked_for = _english().of_one(len(split.texts)) if stop_words is None else stop_words
     words, lines = split.words, split.lines
     of_words, of_lines, of_bytes = (np.zeros((len(split.texts), width), np.int64) for width in (3, 2, 2))
     _count_words(words.characters, words.flags, words.documents, of_words)

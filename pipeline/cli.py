@@ -11,6 +11,7 @@ from tokenmill.pipeline.auditing_commands import audit, diff
 from tokenmill.pipeline.classifier.command import classifier
 from tokenmill.pipeline.cycles import seldom_collected
 from tokenmill.pipeline.executor_options import executor_options
+from tokenmill.pipeline.executors import RunFailedError
 from tokenmill.pipeline.export.command import export
 from tokenmill.pipeline.mixing.command import mix
 from tokenmill.pipeline.query.command import sql
@@ -63,8 +64,6 @@ def cli() -> None:
 @seldom_collected()
 def main() -> None:
     """Run the command; mistakes of the user end in one message, not in a traceback."""
-    from tokenmill.pipeline.run import RunFailedError
-
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

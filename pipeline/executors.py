@@ -34,6 +34,10 @@ class Failed:
     trace: str = ""
 
 
+class RunFailedError(RuntimeError):
+    """Tasks failed; the others are done and have receipts, so a rerun does only what failed."""
+
+
 class Executor(Protocol):
     """Runs `function(shared, item)` for many items."""
 

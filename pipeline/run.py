@@ -17,7 +17,7 @@ from tokenmill.pipeline.dedup_rounds.edges import Context, RoundTask
 from tokenmill.pipeline.dedup_rounds.finish import finish
 from tokenmill.pipeline.dedup_rounds.summary import standing
 from tokenmill.pipeline.earlier_runs import earlier_parts
-from tokenmill.pipeline.executors import Executor, Failed
+from tokenmill.pipeline.executors import Executor, Failed, RunFailedError
 from tokenmill.pipeline.line_scopes import count_run
 from tokenmill.pipeline.plan import Part
 from tokenmill.pipeline.progress import Now, Reporter
@@ -45,10 +45,6 @@ from tokenmill.pipeline.tasks import (
 from tokenmill.pipeline.units import Unit, assign_units
 
 PART_STEPS = ("ingest", "annotate", "select")
-
-
-class RunFailedError(RuntimeError):
-    """Tasks failed; the others are done and have receipts, so a rerun does only what failed."""
 
 
 @dataclass

@@ -13,11 +13,11 @@ from tests.pipeline.runs import run_inline
 from tests.pipeline.test_dedup_whole import few_at_a_time, write_notes
 from tokenmill.pipeline import checks, dedup_rounds, exchange
 from tokenmill.pipeline.dedup_rounds import summary
-from tokenmill.pipeline.executors import Failed, InlineExecutor
+from tokenmill.pipeline.executors import Failed, InlineExecutor, RunFailedError
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.progress import Quiet
 from tokenmill.pipeline.recipe.file import load_recipe
-from tokenmill.pipeline.run import Run, RunFailedError
+from tokenmill.pipeline.run import Run
 from tokenmill.pipeline.steps.publish import versions
 from tokenmill.pipeline.storage import Storage
 

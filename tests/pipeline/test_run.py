@@ -13,10 +13,10 @@ from tests.pipeline.runs import opened_with_units, run_inline, tokenmill
 from tokenmill.manifests.shards import SequenceFormat
 from tokenmill.pipeline import checks
 from tokenmill.pipeline.book import Book
+from tokenmill.pipeline.executors import RunFailedError
 from tokenmill.pipeline.loader import open_mixture
 from tokenmill.pipeline.prepare import prepare
 from tokenmill.pipeline.recipe.file import load_recipe
-from tokenmill.pipeline.run import RunFailedError
 from tokenmill.pipeline.steps.publish import Published, latest
 from tokenmill.pipeline.storage import Storage
 

@@ -15,8 +15,8 @@ from tokenmill.filters.bounds import ALL_TIES, Cut
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.schemas import DOCUMENTS
 from tokenmill.pipeline import tasks
+from tokenmill.pipeline.executors import RunFailedError
 from tokenmill.pipeline.opened import OpenedRun, open_run
-from tokenmill.pipeline.run import RunFailedError
 from tokenmill.pipeline.steps.thresholds import PercentileBound, count_part, find_cuts, tie_hashes
 from tokenmill.pipeline.storage import Storage
 from tokenmill.pipeline.tables import new_table
