@@ -98,6 +98,7 @@ def _make(folder: Path, count: int, few: int) -> int:
             (folder / "few" / "00.jsonl").write_text("".join(lines[:few]))
     (folder / "tokenizer.json").write_bytes(train_tokenizer([text], VOCABULARY, SPECIAL))
     (folder / "template.jinja").write_text(TEMPLATE)
+    os.sync()  # or the disk still writes all this while the first of both sides runs
     return size
 
 
