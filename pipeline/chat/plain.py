@@ -22,8 +22,8 @@ from tokenmill.pipeline.chat.shapes import COLUMNS, Shape
 
 #: Shapes that may be plain, and the keys they are told by.
 _TOLD_BY = {"messages": "messages", "sharegpt": "conversations"}
-#: The least that a turn takes of a line, and beyond the text what its writer may touch.
-_TURN_BYTES, _SLACK = len('{"role":"","content":""}'), 8
+#: The least that a turn takes of a line (a recipe may call a role ""), and beyond the text what its writer may touch.
+_TURN_BYTES, _SLACK = len('{"from":"","value":""}'), 8
 
 
 def plain_of(

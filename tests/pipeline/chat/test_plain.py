@@ -120,6 +120,18 @@ def test_what_is_plain(tmp_path: Path, ensure_ascii: bool) -> None:
     assert_same(read([piece]), read([piece], by_python=True))
 
 
+def test_there_is_room_for_the_shortest_turns() -> None:
+    turns = ['{"from":"u","value":"?"}', '{"from":"a","value":"!"}'] + ['{"from":"","value":""}'] * 5000
+    data = ('{"conversations":[' + ",".join(turns) + ',{"from":"a","value":"!"}]}\n').encode()
+    plain = plain_of(Shape(roles={"u": "user", "a": "assistant", "": "tool"}))
+    assert plain is not None
+    data = data.replace(b'"!"', b'"<tool_call>"', 1)
+    found = read_plain(data, plain)
+    assert found.turns.tolist() == [0, len(turns) + 1]
+    assert found.turn_roles.tolist() == [1, 2, *[3] * 5000, 2]
+    assert (len(turns) + 1) * 24 > len(data)
+
+
 @pytest.mark.parametrize("group", [(7, 1 << 20), (1024, 90), (5, 60)])
 def test_row_groups_end_where_they_do_for_python(
     tmp_path: Path, group: tuple[int, int], monkeypatch: pytest.MonkeyPatch
