@@ -17,6 +17,7 @@ from tokenmill.pipeline.chat.plan import ASSISTANT, SYSTEM, TEMPLATE, TOOL, USER
 from tokenmill.pipeline.chat.template import ChatTemplate
 from tokenmill.pipeline.chat.tokens import ChatEncoder, EncodedChats
 from tokenmill.pipeline.chat.turns import conversations_of
+from tokenmill.pipeline.chat.weaving import woven
 from tokenmill.pipeline.tokens.encode import EncodedBatch, TokenizerPolicy
 from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
@@ -96,7 +97,7 @@ class ChatCoder:
         encoded, told = self._encoded(texts.filter(others), turns.filter(others))
         reasons = np.full(len(texts), None, object)
         reasons[~plain] = told
-        return _woven(found, encoded, plain), reasons.tolist()
+        return _in_order(found, encoded, plain), reasons.tolist()
 
     def _encoded(self, texts: pa.LargeStringArray, turns: pa.RecordBatch) -> tuple[EncodedBatch, Sequence[str | None]]:
         """Conversations one by one."""
@@ -142,19 +143,10 @@ class ChatCoder:
         return EncodedBatch(tokens, offsets, chats.spelled_controls, answers, roles)
 
 
-def _woven(plain: EncodedBatch, others: EncodedBatch, of_plain: npt.NDArray[np.bool_]) -> EncodedBatch:
+def _in_order(plain: EncodedBatch, others: EncodedBatch, of_plain: npt.NDArray[np.bool_]) -> EncodedBatch:
     """The conversations of both, in order: those of `of_plain`, bool [n], are of the first."""
-    lengths = np.zeros(len(of_plain), np.int64)
-    lengths[of_plain], lengths[~of_plain] = plain.lengths, others.lengths
-    inside = np.repeat(of_plain, lengths)
-    columns = []
-    for name in ("tokens", "answers", "roles"):
-        one, two = getattr(plain, name), getattr(others, name)
-        column = np.empty(len(inside), one.dtype)
-        column[inside], column[~inside] = one, two
-        columns.append(column)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    tokens, answers, roles = columns
+    columns = [(getattr(plain, name), getattr(others, name)) for name in ("tokens", "answers", "roles")]
+    offsets, (tokens, answers, roles) = woven(of_plain, (plain.offsets, others.offsets), columns)
     return EncodedBatch(tokens, offsets, plain.spelled_controls + others.spelled_controls, answers, roles)
 
 

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from tokenmill.dedup.shingles import text_buffers
 from tokenmill.pipeline.chat.token_places import place_tokens, token_bytes
+from tokenmill.pipeline.chat.weaving import woven
 from tokenmill.pipeline.tokens.byte_level_kernel import find_changes
 from tokenmill.pipeline.tokens.encode import Encoder, TokenizerPolicy
 from tokenmill.pipeline.tokens.letter_classes import letter_classes
@@ -137,11 +138,11 @@ class SegmentEncoder:
         """
         if self._first is self._rest or first.all():
             return self._first.encode(texts, several)
-        halves = [
-            one.encode(texts.filter(pa.array(which)), several[which])
-            for one, which in ((self._first, first), (self._rest, ~first))
-        ]
-        return _woven(halves, first)
+        halves = (
+            self._first.encode(texts.filter(pa.array(first)), several[first]),
+            self._rest.encode(texts.filter(pa.array(~first)), several[~first]),
+        )
+        return _in_order(halves, first)
 
     def knows(self, names: Sequence[str]) -> bool:
         """Whether texts between these control tokens come out as `tokenizers` has them."""
@@ -176,16 +177,9 @@ class WholeText:
         return encoding.ids, encoding.offsets
 
 
-def _woven(halves: Sequence[Segments], first: BOOL) -> Segments:
+def _in_order(halves: tuple[Segments, Segments], first: BOOL) -> Segments:
     """Texts of two encoders, in order."""
-    lengths = np.zeros(len(first), np.int64)
-    lengths[first], lengths[~first] = (np.diff(half.bounds) for half in halves)
-    bounds = np.zeros(len(first) + 1, np.int64)
-    np.cumsum(lengths, out=bounds[1:])
-    of_first = np.repeat(first, lengths)
-    arrays = []
-    for name in ("tokens", "starts", "ends"):
-        woven = np.empty(bounds[-1], getattr(halves[0], name).dtype)
-        woven[of_first], woven[~of_first] = (getattr(half, name) for half in halves)
-        arrays.append(woven)
-    return Segments(arrays[0], bounds, arrays[1], arrays[2], sum(half.spelled_controls for half in halves))
+    one, two = halves
+    columns = [(getattr(one, name), getattr(two, name)) for name in ("tokens", "starts", "ends")]
+    bounds, (tokens, starts, ends) = woven(first, (one.bounds, two.bounds), columns)
+    return Segments(tokens, bounds, starts, ends, one.spelled_controls + two.spelled_controls)
