@@ -24,14 +24,17 @@ from tokenmill.pipeline.storage import open_url
 
 def read_chat(piece: Piece, options: ReadOptions) -> Iterator[Record]:
     """Records of a file: `conversation` holds each one's turns, `content` their text."""
-    for record, value in _table_rows(piece, options) if _is_parquet(piece) else json_lines(piece, options):
+    if _is_parquet(piece):
+        yield from _of_table(piece, options)
+        return
+    for record, value in json_lines(piece, options):
         yield _filled(record, value, options)
 
 
 def read_chat_rows(piece: Piece, options: ReadOptions, plain: Plain) -> Iterator[Record | PlainRows]:
     """As `read_chat`, but lines that are `plain` come as rows of tables, of which `options` knows no columns."""
     if _is_parquet(piece):
-        yield from read_chat(piece, options)
+        yield from _of_table(piece, options)
         return
     for item in read_blocks(piece, options.max_record_bytes):
         if isinstance(item, LineBlock):
@@ -60,10 +63,11 @@ def _is_parquet(piece: Piece) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def _table_rows(piece: Piece, options: ReadOptions) -> Iterator[tuple[Record, dict[str, Any] | None]]:
+def _of_table(piece: Piece, options: ReadOptions) -> Iterator[Record]:
     columns = options.chat.columns
     needed = [*columns.values(), *named_columns(options).values()]
-    return object_rows(piece, options, needed, [columns.get(name, name) for name in COLUMNS])
+    for record, value in object_rows(piece, options, needed, [columns.get(name, name) for name in COLUMNS]):
+        yield _filled(record, value, options)
 
 
 def _filled(record: Record, value: Mapping[str, Any] | None, options: ReadOptions) -> Record:
