@@ -95,12 +95,14 @@ def measure(contents: Contents, plans: Plans, plan_of: I32, assistant: int, name
         plan_of: int32[n], the plan of each; -1: none. Set to -1 where a content prints nothing.
         assistant: the role that may spell the named tokens.
         names: those.
-        sizes: int64[n, 3], to be filled: items, pieces, bytes of the pieces; zeros where there is no plan.
+        sizes: int64[n, 3], zeros, to be filled: items, pieces, bytes of the pieces; zeros stay where there is no plan.
     """
     for row in range(len(plan_of)):
         plan = plan_of[row]
+        if plan < 0:
+            continue
         count, pieces, size = np.int64(0), np.int64(0), np.int64(0)
-        for k in range(plans.bounds[plan], plans.bounds[plan + 1] if plan >= 0 else plans.bounds[plan]):
+        for k in range(plans.bounds[plan], plans.bounds[plan + 1]):
             turn, second, third = plans.prints[k, 0], plans.prints[k, 1], plans.prints[k, 2]
             count += 1
             if plans.items[k, 0] >= 0:
@@ -160,7 +162,9 @@ def lay_out(
     piece_bounds[0] = 0
     for row in range(len(plan_of)):
         plan = plan_of[row]
-        for k in range(plans.bounds[plan], plans.bounds[plan + 1] if plan >= 0 else plans.bounds[plan]):
+        if plan < 0:
+            continue
+        for k in range(plans.bounds[plan], plans.bounds[plan + 1]):
             turn, second, third = plans.prints[k, 0], plans.prints[k, 1], plans.prints[k, 2]
             if plans.items[k, 0] >= 0 or turn < 0:
                 item = _put(items, item, plans.items, k, plans.items[k, 0])
