@@ -7,14 +7,7 @@ divided by the component's mean valid tokens a row and turned into an integer on
     row weight = max(1, ⌊2^53 · r / Σr + 1/2⌋)
 
 so at 3·10^9 rows (12T tokens at L = 4096) rounding moves no count by more than 10^-6 rows. Components are sorted by
-(row weight descending, name) and split recursively after the shortest prefix with half the weight; of t rows the left
-side gets (2·t·W_left + W) // (2W), in Python integers, since t·W overflows 64 bits. The counts never go down as t grows
-(those of a largest-remainder rule do) and stay near the quota t·w/W: a split rounds by at most half a row and hands on
-about half of what it was given: 1.24 rows was the most in random mixtures, and less than 1.75 holds for any:
-
-    weights 2, 1, 1    split {2 | 1, 1}, then {1 | 1}
-    t               1        2        3        4
-    counts      (1,0,0)  (1,1,0)  (2,1,0)  (2,1,1)
+(row weight descending, name); rows are shared out among them as `split` says.
 
 The manifest is one JSON file named by its own hash.
 """
@@ -30,6 +23,7 @@ from typing import Any
 import xxhash
 
 from tokenmill.manifests.shards import PRETRAINING, check_layout
+from tokenmill.manifests.split import Split
 
 FORMAT = "tokenmill-mixture/1"
 #: Where mixtures lie under a run's root.
@@ -158,18 +152,12 @@ class Mixture:
         return row_weights(self.components)
 
     @cached_property
-    def _splits(self) -> tuple[tuple[int, int, int, int], ...]:
-        return tuple(_splits(self.row_weights, 0, len(self.row_weights)))
+    def _split(self) -> Split:
+        return Split(self.row_weights)
 
     def counts(self, rows: int) -> list[int]:
         """Of the run's first `rows` rows, how many come from each component (exact; never less for more rows)."""
-        counts = [0] * len(self.components)
-        counts[0] = rows
-        for first, middle, left_weight, weight in self._splits:
-            total = counts[first]
-            counts[first] = (2 * total * left_weight + weight) // (2 * weight)
-            counts[middle] = total - counts[first]
-        return counts
+        return self._split.counts(rows)
 
     def to_json(self) -> str:
         """The manifest's text: the same for equal mixtures. Derived numbers stand in it for those who read it."""
@@ -237,17 +225,3 @@ def row_weights(components: Iterable[Component]) -> tuple[int, ...]:
 def _exact(number: float) -> Fraction:
     """The decimal number that the float's shortest form spells: 0.1 is 1/10."""
     return Fraction(repr(number))
-
-
-def _splits(weights: tuple[int, ...], first: int, end: int) -> Iterable[tuple[int, int, int, int]]:
-    """(first, middle, weight of first … middle, weight of first … end), each split before those inside it."""
-    if end - first < 2:
-        return
-    total, left, middle = sum(weights[first:end]), weights[first], first + 1
-    while 2 * left < total:
-        left += weights[middle]
-        middle += 1
-    assert middle < end  # weights descend, so all but the last already hold half
-    yield first, middle, left, total
-    yield from _splits(weights, first, middle)
-    yield from _splits(weights, middle, end)
