@@ -22,6 +22,7 @@ from typing import Any
 
 import xxhash
 
+from tokenmill.manifests.lengths import length_of, with_length, without_length
 from tokenmill.manifests.shards import PRETRAINING, check_layout
 from tokenmill.manifests.split import Split
 
@@ -104,6 +105,8 @@ class Mixture:
         components: sorted by (row weight descending, name).
         sequence_align: pieces begin at multiples of so many tokens; in the manifest only where it is not 1.
         layout: what a row holds, see `SequenceFormat`; in the manifest only where it is not "pretraining".
+        batch_size: rows of one length come so many at a time; in the manifest only where rows have several, which the
+            components' names tell (see the module `lengths`), and `sequence_length` is the longest.
         runs: the shard table's path `1/…` is under the root of the second of these; in the manifest only where there
             are any, else paths are under the mixture's own.
     """
@@ -119,6 +122,7 @@ class Mixture:
     components: tuple[Component, ...]
     sequence_align: int = 1
     layout: str = PRETRAINING
+    batch_size: int | None = None
     runs: tuple[RunPlace, ...] = ()
 
     @classmethod
@@ -142,9 +146,46 @@ class Mixture:
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed is {self.seed}: give a 64-bit number, 0 … 2^64-1")
         check_layout(self.layout)
+        if self.batch_size is not None:
+            self._check_lengths(names)
         weights = self.row_weights
         if any(a < b or (a == b and m > n) for a, b, m, n in zip(weights, weights[1:], names, names[1:], strict=False)):
             raise ValueError("components are out of order: build the mixture with Mixture.of")
+
+    def _check_lengths(self, names: Iterable[str]) -> None:
+        """Raise ValueError unless all components of these names tell their length."""
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}: give at least 1 row")
+        for name in names:
+            length = length_of(name)
+            if length is None or not 0 < length <= self.sequence_length:
+                raise ValueError(
+                    f"component {name!r} does not say its rows' length, up to {self.sequence_length}, by its name: "
+                    f"call it {with_length(without_length(name), self.sequence_length)!r}, or leave out batch_size"
+                )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of the rows that there are, rising; L alone where they have one length."""
+        if self.batch_size is None:
+            return (self.sequence_length,)
+        return tuple(sorted({self.length_of(component) for component in self.components}))
+
+    def length_of(self, component: Component) -> int:
+        """Tokens of a component's rows."""
+        return (self.batch_size and length_of(component.name)) or self.sequence_length
+
+    def of_length(self, length: int) -> "Mixture":
+        """The rows of one of `lengths` alone, as a mixture of one length."""
+        if self.batch_size is None:
+            return self
+        return self.of_components((one for one in self.components if self.length_of(one) == length), length)
+
+    def of_components(self, components: Iterable[Component], length: int) -> "Mixture":
+        """A mixture of other components of the same shard table, all of rows of one length."""
+        names = self.__dataclass_fields__.keys() - {"components", "sequence_length", "batch_size"}
+        fields = {name: getattr(self, name) for name in names}
+        return Mixture.of(components=components, sequence_length=length, **fields)
 
     @cached_property
     def row_weights(self) -> tuple[int, ...]:
@@ -173,7 +214,9 @@ class Mixture:
         ]
         fields = self.__dataclass_fields__
         defaults = {
-            name for name in ("sequence_align", "layout", "runs") if getattr(self, name) == fields[name].default
+            name
+            for name in ("sequence_align", "layout", "batch_size", "runs")
+            if getattr(self, name) == fields[name].default
         }
         names = [name for name in fields if name not in {"components", *defaults}]
         plain = {"runs": [asdict(run) for run in self.runs]}

@@ -13,6 +13,9 @@ hash of its part of the shard table agree. Other rows of the same name count on 
 
     stage 0, 1,500 rows    blocks of 1,024 and 476, whose counts are those of the mixture's first 1,024 and 1,500 rows
     stage 1 at row 1,200   cuts stage 0 within its second block; what its first 176 places gave is carried on
+
+A mixture of rows of several lengths makes a plan alone: a stage a length, and their batches among each other, see
+`interleaving`.
 """
 
 import json
@@ -25,9 +28,12 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from tokenmill.manifests.interleaving import Interleaving, StagePlaces
 from tokenmill.manifests.keyed import key64, keyed_permutation
+from tokenmill.manifests.lengths import in_words
 from tokenmill.manifests.limits import check_epochs, most_rows
 from tokenmill.manifests.mixture import ROWS_PER_BLOCK, Component, Mixture
+from tokenmill.manifests.planned import batches_of
 from tokenmill.manifests.shards import TOKENS_PER_BATCH, token_dtype
 from tokenmill.manifests.stages import MixtureStage
 
@@ -55,7 +61,7 @@ class PlannedStage:
     """A stage and its place in the plan.
 
     Attributes:
-        index: in the list of stages; keys the permutation of its blocks.
+        index: in the list of stages that was asked for; keys the permutation of its blocks. 0 for all lengths of one.
         mixture: what it draws from.
         rows: counted out; a later stage may cut them short.
         first_row: global row it begins at.
@@ -107,8 +113,9 @@ class Plan:
         stages: those that have rows, in order.
         packings: what the stages draw from, in order of first appearance.
         beginnings: hash of each beginning of the list of stages, and how many rows its plan has in common with this.
-        stored: rows come once, in stored order, and the last global batch is filled up with padding; else the order is
-            the mixture's, and training drops what does not fill a global batch.
+        stored: rows come once, in stored order, and the last global batch of each stage is filled up with padding; else
+            the order is the mixture's, and training drops what does not fill a global batch.
+        interleaving: of stages of several lengths, which do not come one after another; None: they do.
     """
 
     seed: int
@@ -116,6 +123,7 @@ class Plan:
     packings: tuple[Packing, ...]
     beginnings: tuple[tuple[str, int], ...]
     stored: bool = False
+    interleaving: Interleaving | None = None
 
     @property
     def mixture(self) -> Mixture:
@@ -143,8 +151,22 @@ class Plan:
 
     def stage_of(self, k: npt.ArrayLike) -> I64:
         """Which of `stages` each global row belongs to: int64."""
-        found: I64 = np.searchsorted(self._first_rows, np.asarray(k, np.int64), side="right") - 1
-        return found
+        asked = np.asarray(k, np.int64)
+        return self.places(asked.reshape(-1)).stage.reshape(asked.shape)
+
+    def places(self, k: I64) -> StagePlaces:
+        """The stage of each global row, and its place there."""
+        if self.interleaving is not None:
+            return self.interleaving.places(k)
+        stage = np.searchsorted(self._first_rows, k, side="right") - 1
+        return StagePlaces(stage, k - self._first_rows[stage])
+
+    def global_row(self, stage: int, row: int) -> int | None:
+        """The global row of a row of a stage; None where another stage cut it short before."""
+        if self.interleaving is not None:
+            return self.interleaving.global_row(stage, row)
+        k = self.stages[stage].first_row + row
+        return k if k < self.stages[stage].end_row else None
 
     def rows_shared_with(self, plan_hash: str) -> int | None:
         """How many first rows this plan has in common with one that it continues, or is; None: it is another."""
@@ -156,13 +178,17 @@ def compile_plan(mixture: Mixture, rows_total: int | None = None, window_bytes: 
 
     Args:
         mixture: what to draw from.
-        rows_total: global rows; by default as many as every component's `max_epochs` allows.
+        rows_total: global rows; by default as many as every component's `max_epochs` allows. Of rows of several
+            lengths see `batches_of`.
         window_bytes: see PlannedStage; by default 256 MiB, or two record batches a component where that is more.
+            Several lengths share it.
 
     Raises:
         ValueError: a component would be repeated more than its `max_epochs`; says what was asked, what there is,
             which component limits the run, and two remedies with values.
     """
+    if mixture.batch_size is not None:
+        return _compile_lengths(mixture, mixture.batch_size, rows_total, window_bytes)
     return compile_stages([MixtureStage(mixture, rows_total)], window_bytes)
 
 
@@ -170,15 +196,26 @@ def compile_stages(asked: Sequence[MixtureStage], window_bytes: int | None = Non
     """Plan a run of several stages; `max_epochs` is held over all of them together.
 
     Raises:
-        ValueError: as `compile_plan`; or a stage begins where those before it have no row.
+        ValueError: as `compile_plan`; or a stage begins where those before it have no row, or has rows of several
+            lengths.
     """
     if not asked:
         raise ValueError("a plan needs at least one stage")
+    if several := [index for index, one in enumerate(asked) if one.mixture.batch_size is not None]:
+        raise ValueError(
+            f"stage {several[0]} has rows of several lengths, which make a plan alone: open its mixture by itself, or "
+            "pack it without `buckets`"
+        )
+    return _compile(asked, [_default_window(one.mixture) if window_bytes is None else window_bytes for one in asked])
+
+
+def _compile(asked: Sequence[MixtureStage], windows: Sequence[int]) -> Plan:
+    """Plan stages one after another, each with its window."""
     seed = asked[0].mixture.seed
     packings: dict[Packing, int] = {}
     stages: list[PlannedStage] = []
     hashes, total, starts = [_chained("", PLAN_FORMAT)], 0, []
-    for index, one in enumerate(asked):
+    for index, (one, window) in enumerate(zip(asked, windows, strict=True)):
         first = total if one.at is None else one.at
         if (one.at is not None and not index) or not (first == 0 if not index else 0 < first <= total):
             raise ValueError(
@@ -191,7 +228,6 @@ def compile_stages(asked: Sequence[MixtureStage], window_bytes: int | None = Non
         before = [taken.get(number, 0) for number in mine]
         rows = most_rows(one.mixture, before) if one.rows is None else one.rows
         check_epochs(one.mixture, rows, before, index)
-        window = _default_window(one.mixture) if window_bytes is None else window_bytes
         stages.append(PlannedStage(index, one.mixture, rows, first, first + rows, window, tuple(mine), tuple(before)))
         total = first + rows
         starts.append(first)
@@ -200,8 +236,31 @@ def compile_stages(asked: Sequence[MixtureStage], window_bytes: int | None = Non
     return Plan(seed, tuple(stages), tuple(packings), tuple(zip(hashes[1:], shared, strict=True)))
 
 
+def _compile_lengths(mixture: Mixture, size: int, rows_total: int | None, window_bytes: int | None) -> Plan:
+    """Plan rows of several lengths: a stage a length, that of most batches first."""
+    batches = batches_of(mixture, rows_total)
+    lengths = sorted((length for length in batches if batches[length]), key=lambda length: (-batches[length], length))
+    if not lengths:
+        raise ValueError(
+            f"of rows of {in_words(batches)} tokens none fill a batch of {size}: publish with a smaller "
+            "mixture.batch_size, or a larger max_epochs"
+        )
+    window = _WINDOW_BYTES if window_bytes is None else window_bytes
+    listed = [MixtureStage(mixture.of_length(length), batches[length] * size) for length in lengths]
+    # each keeps its own window under way: together they hold what one would
+    windows = [max(window // len(listed), _least_window(one.mixture)) for one in listed]
+    plan = _compile(listed, windows)
+    hashed = _chained(plan.hash, "interleaving", size)
+    return replace(
+        plan,
+        stages=tuple(replace(stage, index=0) for stage in plan.stages),
+        beginnings=((hashed, plan.total_rows),),
+        interleaving=Interleaving(plan.seed, size, tuple(batches[length] for length in lengths)),
+    )
+
+
 def validation_plan(mixture: Mixture, packed: Mapping[str, tuple[int, int]]) -> Plan:
-    """All rows that were held out before packing, once, in stored order.
+    """All rows that were held out before packing, once, in stored order; those of several lengths by length, rising.
 
     Args:
         mixture: of the run, with its components of the train split.
@@ -221,17 +280,21 @@ def validation_plan(mixture: Mixture, packed: Mapping[str, tuple[int, int]]) -> 
             "the run holds out no documents for validation: give `strata: {validation_fraction: 0.01}` to a source of "
             f"its recipe, and run it again; packed are {', '.join(sorted(packed))}"
         )
-    components = [Component(name, float(tokens), rows, tokens) for name, (rows, tokens) in held_out.items()]
-    components.sort(key=lambda component: component.name)
-    changed = {name: getattr(mixture, name) for name in mixture.__dataclass_fields__ if name != "components"}
-    mine = Mixture.of(components=components, **changed)
-    rows = sum(component.rows for component in components)
-    places, none = tuple(range(len(components))), (0,) * len(components)
-    stage = PlannedStage(0, mine, rows, 0, rows, _default_window(mine), places, none)
-    packings = _packings(MixtureStage(mine))
-    return Plan(
-        mixture.seed, (stage,), tuple(packings), ((_chained("", PLAN_FORMAT, "stored", mine.order_hash), rows),), True
-    )
+    components = [Component(name, float(tokens), rows, tokens) for name, (rows, tokens) in sorted(held_out.items())]
+    by_length: dict[int, list[Component]] = {}
+    for component in components:
+        by_length.setdefault(mixture.length_of(component), []).append(component)
+    stages: list[PlannedStage] = []
+    packings: list[Packing] = []
+    for length, mine in sorted(by_length.items()):
+        one = mixture.of_components(mine, length)
+        first, rows = stages[-1].end_row if stages else 0, sum(component.rows for component in mine)
+        places, none = tuple(range(len(packings), len(packings) + len(mine))), (0,) * len(mine)
+        window = max(_WINDOW_BYTES // len(by_length), _least_window(one))
+        stages.append(PlannedStage(0, one, rows, first, first + rows, window, places, none))
+        packings += _packings(MixtureStage(one))
+    hashed = _chained("", PLAN_FORMAT, "stored", *(stage.mixture.order_hash for stage in stages))
+    return Plan(mixture.seed, tuple(stages), tuple(packings), ((hashed, stages[-1].end_row),), True)
 
 
 def _chained(before: str, *values: object) -> str:
@@ -260,5 +323,10 @@ def _taken(stages: Sequence[PlannedStage], seed: int) -> dict[int, int]:
 
 
 def _default_window(mixture: Mixture) -> int:
+    return max(_WINDOW_BYTES, _least_window(mixture))
+
+
+def _least_window(mixture: Mixture) -> int:
+    """Two record batches of each component."""
     batch_bytes: int = max(TOKENS_PER_BATCH, mixture.sequence_length) * token_dtype(mixture.vocab_size).bit_width // 8
-    return max(_WINDOW_BYTES, 2 * len(mixture.components) * batch_bytes)
+    return 2 * len(mixture.components) * batch_bytes

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from tokenmill.manifests.audit import ROLE_NOTES, shards_of
 from tokenmill.manifests.balance import Balance, Tally, sum_tallies
+from tokenmill.manifests.lengths import without_length
 from tokenmill.manifests.receipts import Output, Receipt
 from tokenmill.manifests.schemas import LEFT_OUT
 from tokenmill.manifests.shards import (
@@ -101,8 +102,9 @@ def _pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Pa
 
 
 def shards_in(packed: Receipt, stratum: str) -> list[Output]:
-    """Shards of one stratum that a task of *pack* wrote."""
-    return [output for output in packed.outputs if output.name == f"sequences/{stratum}"]
+    """Shards of one stratum that a task of *pack* wrote; of rows of every length, where it says none."""
+    named = f"sequences/{stratum}"
+    return [output for output in packed.outputs if named in (output.name, without_length(output.name))]
 
 
 def count_packed(storage: Storage, receipt: Receipt) -> tuple[Balance, list[str]]:

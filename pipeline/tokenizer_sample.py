@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokenmill.manifests.keyed import key64, mix64
+from tokenmill.manifests.lengths import without_length
 from tokenmill.manifests.receipts import Output
 from tokenmill.manifests.schemas import SAMPLE
 from tokenmill.pipeline.copies import MARK
@@ -110,7 +111,7 @@ def component_shares(
     weights: dict[str, float] = defaultdict(float)
     for name, weight in recipe.mixture.weights.items():
         if name.split("/")[0] in sources:
-            weights[name.split(MARK)[0]] += weight
+            weights[without_length(name).split(MARK)[0]] += weight
     if not recipe.mixture.weights:
         for part in parts:
             weights[part.source] += kept_bytes[part.key]

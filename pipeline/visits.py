@@ -7,8 +7,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tokenmill.manifests.limits import most_rows
+from tokenmill.manifests.lengths import in_words
 from tokenmill.manifests.mixture import Mixture
+from tokenmill.manifests.planned import planned_rows
 from tokenmill.manifests.shards import DIALOGUE
 from tokenmill.pipeline.loader.published import read_mixture
 from tokenmill.pipeline.steps.publish import Published
@@ -49,11 +50,8 @@ def mixture_of_conversations(storage: Storage, published: Published) -> Mixture 
 
 def visits_of(mixture: Mixture) -> list[Visits]:
     """Of each component, in the mixture's order."""
-    counts = mixture.counts(most_rows(mixture))
-    return [
-        Visits(component.name, component.rows, count, component.max_epochs)
-        for component, count in zip(mixture.components, counts, strict=True)
-    ]
+    planned = planned_rows(mixture)
+    return [Visits(one.name, one.rows, planned[one.name], one.max_epochs) for one in mixture.components]
 
 
 def eos_of_filled_rows(mixture: Mixture, balance: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -89,9 +87,10 @@ def print_visits(mixture: Mixture, balance: Mapping[str, Any], console: Console)
         table.add_row(each.component, f"{each.rows:,}", f"{each.planned:,}", f"{each.mean:.3f}", f"{each.max_epochs:g}")
     if len(listed) > _SHOWN:
         table.add_row(f"({len(listed) - _SHOWN:,} more)", "", "", "", "")
-    console.print(
-        f"\nvisits, in {most_rows(mixture):,} rows of training, as many as every max_epochs allows", highlight=False
-    )
+    told = f"visits, in {sum(each.planned for each in listed):,} rows of training, as many as every max_epochs allows"
+    if mixture.batch_size is not None:
+        told += f" in batches of {mixture.batch_size:,} rows of one length, {in_words(mixture.lengths)} tokens"
+    console.print(f"\n{told}", highlight=False)
     console.print(table)
     if filled := eos_of_filled_rows(mixture, balance):
         share = 100 * filled[1] / max(1, filled[0])

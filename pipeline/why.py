@@ -142,8 +142,10 @@ def fate_of(run: OpenedRun, units: OpenedUnits, source: str, part: str, row: int
         if removal is None and takedown is None:
             left_out = _left_out(run.storage, units.packed[name], part, row)
             shards = shards_in(units.packed[name], stratum)
-            found = [piece for shard in shards for piece in _pieces(run.storage, shard, part, row)]
-            pieces = tuple(sorted(found, key=lambda piece: piece["start"]))
+            found = [(piece, shard) for shard in shards for piece in _pieces(run.storage, shard, part, row)]
+            pieces = tuple(sorted((piece for piece, _ in found), key=lambda piece: piece["start"]))
+            # of rows of several lengths, the one that it is in
+            stratum = next((shard.name.removeprefix("sequences/") for _, shard in found), stratum)
     if removal is not None and removal.get("keeper_run") is None:
         removal = {**removal, **_of_keeper(run, units, removal["keeper_part"], removal["keeper_row"])}
     return Fate(

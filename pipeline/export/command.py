@@ -52,6 +52,7 @@ the same command again writes nothing, or makes anew what was interrupted.
 @click.option("--output", required=True, metavar="DIR", help="Folder or URL to write to: empty, or this very export.")
 @click.option("--source", "sources", metavar="NAME", multiple=True, help="Only this; may be repeated.  [default: all]")
 @click.option("--split", type=click.Choice(["train", "validation"]), default="train", show_default=True)
+@click.option("--length", type=click.IntRange(1), metavar="L", help="Of rows of several lengths (`buckets`), these.")
 @click.option("--rows", type=click.IntRange(1), metavar="K", help="The mixture's first K rows.  [default: all, once]")
 @click.option("--file-bytes", callback=_size, metavar="SIZE", help="Token ids a file holds, at most.  [default: 64MiB]")
 @executor_options
@@ -61,6 +62,7 @@ def export(
     output: str,
     sources: tuple[str, ...],
     split: str,
+    length: int | None,
     rows: int | None,
     file_bytes: int | None,
     executor: str,
@@ -73,7 +75,7 @@ def export(
     from tokenmill.pipeline.export.writing import export as write_export
     from tokenmill.pipeline.scan import opening
 
-    selection = select_shards(Storage(folder), sources, split)
+    selection = select_shards(Storage(folder), sources, split, length)
     done = write_export(
         selection, kind, Storage(output), opening(executor, address, cpus, quiet), num_rows=rows, file_bytes=file_bytes
     )

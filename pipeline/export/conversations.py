@@ -74,7 +74,7 @@ def read_conversations(rows: Rows, unit: UnitShards) -> Conversations:
     tokens, answers = np.empty(unit.tokens, rows.dtype), np.empty(unit.tokens, np.bool_)
     pieces: dict[str, list[I32]] = {name: [] for name in ("lengths", "parts", "rows", "starts")}
     done = 0
-    for stored in read_batches(rows, np.arange(unit.first, unit.end)):
+    for stored in read_batches(rows.of(unit.component), np.arange(unit.first, unit.end)):
         real = stored.tokens[real_tokens(stored, np.arange(len(stored.tokens)))]
         tokens[done : done + len(real)], answers[done : done + len(real)] = real, _answers(stored)
         done += len(real)

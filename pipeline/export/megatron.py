@@ -90,7 +90,7 @@ def read_documents(rows: Rows, unit: UnitShards) -> Documents:
     tokens = np.empty(unit.tokens, rows.dtype)
     pieces: dict[str, list[I32]] = {name: [] for name in _COLUMNS}
     done = 0
-    for stored in read_batches(rows, np.arange(unit.first, unit.end)):
+    for stored in read_batches(rows.of(unit.component), np.arange(unit.first, unit.end)):
         real = stored.tokens[real_tokens(stored, np.arange(len(stored.tokens)))]
         tokens[done : done + len(real)] = real
         done += len(real)

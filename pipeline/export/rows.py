@@ -5,7 +5,7 @@ is read by itself, so files are written in any order and by any number of worker
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tokenmill.manifests.lengths import length_of
 from tokenmill.manifests.plan import Plan
 from tokenmill.manifests.shards import SequenceFormat, token_dtype
 from tokenmill.pipeline.loader.order import Order, Places
@@ -37,7 +38,7 @@ class Rows:
     Attributes:
         storage: the run's folder.
         shards: rows of the shard table.
-        sequences: L and the vocabulary.
+        sequences: L, of several lengths the longest, and the vocabulary.
         plan: global order of the mixture; None for stored order.
     """
 
@@ -45,6 +46,11 @@ class Rows:
     shards: pa.Table
     sequences: SequenceFormat
     plan: Plan | None = None
+
+    def of(self, component: str) -> "Rows":
+        """The same, to read rows of one component, which may have another length."""
+        length = length_of(component)
+        return self if length is None else replace(self, sequences=replace(self.sequences, length=length))
 
     @property
     def dtype(self) -> np.dtype[Any]:

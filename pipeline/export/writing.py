@@ -6,9 +6,10 @@ workers. A task reads what it needs and returns counts and hashes, which are add
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tokenmill.manifests.lengths import in_words, length_of
 from tokenmill.manifests.plan import compile_plan
 from tokenmill.manifests.receipts import hash_json
 from tokenmill.manifests.shards import CONCAT, DIALOGUE
@@ -120,7 +121,13 @@ def write_task(job: Job, item: FileRows | UnitShards | ChatUnit) -> Written:
 
 def _ordered(selection: Selection, format: Format, num_rows: int | None, file_bytes: int | None) -> Rows:
     """The rows in the order that is asked for."""
-    rows = Rows(selection.storage, selection.shards, selection.sequences)
+    if format not in _OF_UNITS and len(selection.lengths) > 1:
+        raise ValueError(
+            f"{format} has rows of one length, and {selection.storage.root!r} has rows of "
+            f"{in_words(selection.lengths)} tokens: give --length, and each a folder of its own"
+        )
+    sequences = replace(selection.sequences, length=selection.lengths[-1])
+    rows = Rows(selection.storage, selection.shards, sequences)
     if format in _OF_UNITS and (num_rows is not None or file_bytes is not None):
         raise ValueError(
             f"--rows and --file-bytes are for files of rows, and {format} takes whole documents: leave out"
@@ -139,7 +146,7 @@ def _ordered(selection: Selection, format: Format, num_rows: int | None, file_by
         or len(selection.sources) < len(selection.published.value["sources"])
     ):
         raise ValueError("--rows takes rows in the mixture's order, which is of the train split of all sources")
-    return Rows(selection.storage, selection.shards, selection.sequences, compile_plan(mixture, num_rows))
+    return replace(rows, plan=compile_plan(mixture, num_rows))
 
 
 def _asked(selection: Selection, format: Format, num_rows: int | None, file_bytes: int | None) -> dict[str, Any]:
@@ -155,7 +162,8 @@ def _asked(selection: Selection, format: Format, num_rows: int | None, file_byte
         "sources": list(selection.sources),
         "order": "stored" if num_rows is None else f"first {num_rows} rows of the mixture",
         "file_bytes": file_bytes,
-        "sequence_length": sequences.length,
+        "sequence_length": selection.lengths[-1],
+        **({"lengths": list(selection.lengths)} if length_of(selection.shards["component"][0].as_py()) else {}),
         "sequence_align": sequences.align,
         "vocab_size": sequences.vocab_size,
         "tokenizer": selection.published.value["tokenizer"],

@@ -103,9 +103,7 @@ class Loader:
     @property
     def num_batches(self) -> int:
         """Batches left from where the loader stands; of a worker, those that are its own."""
-        left = max(0, self.plan.total_rows - self._stand.next_row)
-        size = self._share.batch_size
-        whole = -(-left // size) if self.plan.stored else left // size
+        whole = self._share.batches(self._stand.next_row, self.plan.total_rows)
         return -(-max(0, whole * self._share.micro_batches - self._stand.given) // self._every)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -218,24 +216,25 @@ class Loader:
     def _plan_from(self, stand: Stand) -> Iterator[_Wanted]:
         """This rank's rows of each micro-batch from here on, their reads under way.
 
-        The last global batch, if not whole, is dropped, or filled up with padding where rows come in stored order.
+        The last global batch, if not whole, is dropped; in stored order it is filled up with padding, as is the last of
+        each length.
         """
         base, stretch = 0, self.order.order(())
         total, size = self.plan.total_rows, self._share.batch_size
         lookup = size  # the first batch waits for no other
         for turn in count(0, self._every):
             first, given, _ = self._share.behind(stand, turn)
-            end = first + size
-            if first >= total or (end > total and not self.plan.stored):
+            if first >= total or (first + size > total and not self.plan.stored):
                 return
-            if min(end, total) > base + stretch.row.size:
+            end = self._share.end(first, total)
+            if end > base + stretch.row.size:
                 base = first
                 stretch = self.order.order(np.arange(first, min(first + lookup, total)))
                 lookup = max(_ROWS_PER_LOOKUP, size)
             k = self._share.rows(first, given)
             at = k - base
-            k[k >= total] = -1
-            if end > total:
+            k[k >= end] = -1
+            if end < first + size:
                 rows = self.order.order(k)
             else:
                 rows = OrderedRows(stretch.component[at], stretch.epoch[at], stretch.row[at])

@@ -75,7 +75,7 @@ def open_mixture(
         path_or_url: `<run>/manifests/mixtures/<hash>.json`, or the run's folder for the mixture of its latest manifest;
             what `tokenmill mix` made, by the path that it printed, or its folder if that holds one; or stages, each of
             which begins on a global batch.
-        batch_size: rows of a global batch, all ranks together.
+        batch_size: rows of a global batch, all ranks together; of rows of several lengths a divisor of the mixture's.
         micro_batch_size: rows of a rank that one batch handed out has, `batch_size / dp_size / micro_batch_size` of
             them a step; by default all its rows of a global batch. Which row is whose stays what it was. The last
             one's state is of the next step.
@@ -123,7 +123,9 @@ def open_mixture(
     noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id, masks == "device")
     order = _order(stages, opened, split, window_bytes, repeats)
     plan = order.plan
-    if split == "train":
+    if plan.stored:
+        share = share.up_to(tuple(stage.end_row for stage in plan.stages))
+    else:
         check_batch_size(plan, batch_size)
     readers = _readers(
         plan,
@@ -186,20 +188,23 @@ def _noise_key(
 
 
 def _readers(plan: Plan, opened: Sequence[Opened], **settings: Any) -> list[Reader]:
-    """A reader for each of the plan's stages; those of one shard table share it, and what it holds."""
-    readers: dict[tuple[str, str], Reader] = {}
-    keys = [(one.storage.root, one.mixture.shard_table_hash) for one in opened]
-    found = []
+    """A reader for each of the plan's stages; those of one shard table and length share it, and what it holds."""
+    readers: dict[tuple[str, str, int], Reader] = {}
+    keys = []
     for stage in plan.stages:
-        one, key = opened[stage.index], keys[stage.index]
+        mixture = stage.mixture
+        keys.append((opened[stage.index].storage.root, mixture.shard_table_hash, mixture.sequence_length))
+    found = []
+    for stage, key in zip(plan.stages, keys, strict=True):
+        one = opened[stage.index]
         if key not in readers:
             # A quarter for the next windows while the last ones end; behind another stage, that one's end, too.
-            window_bytes = [other.window_bytes for other in plan.stages if keys[other.index] == key]
+            window_bytes = [other.window_bytes for other, its in zip(plan.stages, keys, strict=True) if its == key]
             quarters = 5 if len(window_bytes) == 1 else 9
             readers[key] = Reader(
                 one.roots,
                 one.shards,
-                length=one.mixture.sequence_length,
+                length=stage.mixture.sequence_length,
                 vocab_size=one.mixture.vocab_size,
                 layout=one.mixture.layout,
                 align=one.mixture.sequence_align,

@@ -127,9 +127,10 @@ class Order:
             raise ValueError(f"asked for rows {asked.min()} … {asked.max()}, the plan has {self.plan.total_rows} rows")
         component, epoch = np.empty(asked.size, np.int32), np.empty(asked.size, np.int32)
         row = np.empty(asked.size, np.int64)
+        places = self.plan.places(asked)
         with self._lock:
-            for stage, members in groups(self.plan.stage_of(asked)):
-                component[members], epoch[members], row[members] = self._order(stage, asked[members])
+            for stage, members in groups(places.stage):
+                component[members], epoch[members], row[members] = self._order(stage, places.row[members])
         return OrderedRows(component, epoch, row)
 
     def places(self, rows: OrderedRows, stage: int = 0) -> Places:
@@ -150,43 +151,47 @@ class Order:
         return found
 
     def first_visit(self, component: str, row: int) -> int | None:
-        """The global row of a component's stored row in epoch 0 of the first stage; None where the plan has none."""
-        planned = self.plan.stages[0]
-        names = [one.name for one in planned.mixture.components]
-        if component not in names:
+        """The global row of a component's stored row in epoch 0 of the first stage asked for; None: it has none."""
+        found = [
+            (stage, at)
+            for stage, planned in enumerate(self.plan.stages)
+            for at, one in enumerate(planned.mixture.components)
+            if planned.index == 0 and one.name == component
+        ]
+        if not found:
             return None
-        index = planned.components[at := names.index(component)]
+        ((stage, at),) = found
+        planned = self.plan.stages[stage]
+        index = planned.components[at]
         with self._lock:
-            position = self._place_of(index, row)
+            position = self._place_of(stage, index, row)
             ends = range(ROWS_PER_BLOCK, planned.rows + ROWS_PER_BLOCK, ROWS_PER_BLOCK)
             block = bisect_right(ends, position, key=lambda end: planned.counts(min(end, planned.rows))[at])
             if block == len(ends):
                 return None
             components, positions = self._block(planned, block)
         inside = int(np.flatnonzero((components == index) & (positions == position))[0])
-        k = planned.first_row + block * ROWS_PER_BLOCK + inside
-        return k if k < planned.end_row else None
+        return self.plan.global_row(stage, block * ROWS_PER_BLOCK + inside)
 
-    def _place_of(self, component: int, row: int) -> int:
-        """The place of a stored row in epoch 0, as the first stage finds it."""
-        stock, ordered = self._stocks[0][component], self._epoch(0, component, 0)
+    def _place_of(self, stage: int, component: int, row: int) -> int:
+        """The place of a stored row in epoch 0, as a stage that begins it finds it."""
+        stock, ordered = self._stocks[stage][component], self._epoch(stage, component, 0)
         (batch,), _ = stock.locate(np.array([row]))
         rank = int(np.flatnonzero(ordered.batches(0, stock.batch_rows.size) == batch)[0])
-        number = rank // self._lengths[0][component]
-        window = self._window(0, component, 0, number)
+        number = rank // self._lengths[stage][component]
+        window = self._window(stage, component, 0, number)
         return window.start + int(np.flatnonzero(window.rows == row)[0])
 
-    def _order(self, stage: int, k: I64) -> OrderedRows:
-        """`order` of rows of one stage."""
-        here = k - self.plan.stages[stage].first_row
-        component = np.empty(k.size, np.int32)
-        position = np.empty(k.size, np.int64)
+    def _order(self, stage: int, here: I64) -> OrderedRows:
+        """`order` of rows of one stage, counted through that."""
+        component = np.empty(here.size, np.int32)
+        position = np.empty(here.size, np.int64)
         for block, members in groups(here // ROWS_PER_BLOCK):
             components, positions = self._block(self.plan.stages[stage], block)
             slots = here[members] - block * ROWS_PER_BLOCK
             component[members], position[members] = components[slots], positions[slots]
-        epoch = np.empty(k.size, np.int32)
-        row = np.empty(k.size, np.int64)
+        epoch = np.empty(here.size, np.int32)
+        row = np.empty(here.size, np.int64)
         for index, members in groups(component):
             epoch[members], row[members] = self._resolve(stage, index, position[members])
         return OrderedRows(component, epoch, row)

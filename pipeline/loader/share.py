@@ -1,6 +1,8 @@
 """What a rank gets of each global batch: every R-th row, at once or in micro-batches; and where it stands in that."""
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,12 +34,14 @@ class Share:
         micro_batch_size: rows of a rank that are handed out together.
         dp_rank: takes rows dp_rank, dp_rank + dp_size, … of each global batch, in that order.
         dp_size: ranks.
+        borders: global rows, rising, that no batch goes beyond: the one before is filled up with padding.
     """
 
     batch_size: int
     micro_batch_size: int
     dp_rank: int
     dp_size: int
+    borders: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, batch_size: int, micro_batch_size: int | None, dp_rank: int, dp_size: int) -> "Share":
@@ -62,6 +66,10 @@ class Share:
             )
         return cls(batch_size, micro_batch_size or batch_size // dp_size, dp_rank, dp_size)
 
+    def up_to(self, borders: tuple[int, ...]) -> "Share":
+        """The same with these borders."""
+        return replace(self, borders=borders)
+
     @property
     def micro_batches(self) -> int:
         """Of a rank in a global batch: steps of accumulation."""
@@ -75,7 +83,28 @@ class Share:
     def behind(self, stand: Stand, micro_batches: int) -> Stand:
         """The stand so many micro-batches further on."""
         whole, given = divmod(stand.given + micro_batches, self.micro_batches)
-        return stand._replace(next_row=stand.next_row + whole * self.batch_size, given=given)
+        return stand._replace(next_row=self._behind(stand.next_row, whole), given=given)
+
+    def _behind(self, row: int, batches: int) -> int:
+        """The row so many global batches further on than one that begins at `row`."""
+        for border in self.borders[bisect_right(self.borders, row) :]:
+            here = -(-(border - row) // self.batch_size)
+            if batches < here:
+                break
+            row, batches = border, batches - here
+        return row + batches * self.batch_size
+
+    def end(self, first: int, total: int) -> int:
+        """Where the rows of the global batch from `first` on end: at `total`, or a border, if that is nearer."""
+        at = bisect_right(self.borders, first)
+        return min(first + self.batch_size, self.borders[at] if at < len(self.borders) else total)
+
+    def batches(self, first: int, total: int) -> int:
+        """Global batches from row `first` to `total`; what fills none counts where there are borders."""
+        if not self.borders:
+            return max(0, total - first) // self.batch_size
+        cuts = [first, *self.borders[bisect_right(self.borders, first) :]]
+        return sum(-(-(end - begin) // self.batch_size) for begin, end in pairwise(cuts))
 
     def state(self, stand: Stand) -> dict[str, Any]:
         """What a state says of a stand within a global batch; nothing at a border, where other sizes may go on."""

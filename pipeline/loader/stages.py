@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tokenmill.manifests.mixture import Mixture
-from tokenmill.manifests.plan import Plan, compile_stages
+from tokenmill.manifests.plan import Plan, compile_plan, compile_stages
 from tokenmill.manifests.stages import MixtureStage, check_stages
 from tokenmill.pipeline.loader.compiled import table_packings
 from tokenmill.pipeline.loader.roots import RunRoots, root_at
@@ -57,11 +57,20 @@ def plan_of(
         for where in [one.storage.url(one.mixture.path)]
     ]
     check_stages(asked, repeats)
+    if len(asked) == 1 and asked[0].at is None:
+        return compile_plan(asked[0].mixture, asked[0].rows, window_bytes)
     return compile_stages(asked, window_bytes)
 
 
 def check_batch_size(plan: Plan, batch_size: int) -> None:
-    """Refuse a batch size with which a stage does not begin on a global batch."""
+    """Refuse a batch size with which a stage, or a batch of another length, does not begin on a global batch."""
+    if plan.interleaving is not None:
+        if plan.interleaving.size % batch_size:
+            raise ValueError(
+                f"batch_size is {batch_size}, and rows of one length come {plan.interleaving.size} at a time, the "
+                "recipe's mixture.batch_size: take a divisor of that, or publish with another (nothing is packed again)"
+            )
+        return
     for before, stage in zip(plan.stages, plan.stages[1:], strict=False):
         rows = stage.first_row - before.first_row
         if stage.first_row % batch_size:
@@ -87,7 +96,14 @@ def check_row(plan: Plan, row: int, shared: int | None, batch_size: int) -> None
             f"the state's next_row is {row}, but this plan leaves the state's plan at row {shared}: rows after it were "
             f"others. Begin the new stage at {row} or later (at={row})"
         )
-    for stage in plan.stages:
+    if plan.interleaving is not None:
+        if row % batch_size:
+            raise ValueError(
+                f"from the state's next_row {row}, global batches of {batch_size} rows do not end where each "
+                f"{plan.interleaving.size} rows of one length do: take a batch_size that divides both"
+            )
+        return
+    for stage in () if plan.stored else plan.stages:
         left = stage.first_row - row
         if left > 0 and left % batch_size:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tokenmill.manifests.lengths import in_words
 from tokenmill.manifests.mixture import Mixture
 from tokenmill.manifests.schemas import SHARDS
 from tokenmill.manifests.stages import source_of
@@ -72,7 +73,8 @@ def open_to_mix(_: None, named: str) -> MixRun:
     """Open a run by its folder or URL, `@` a version, `NAME=` before it a name.
 
     Raises:
-        ValueError: it has not published, nothing of it was kept for training, or a manifest is not what was written.
+        ValueError: it has not published, nothing of it was kept for training, its rows have several lengths, or a
+            manifest is not what was written.
     """
     match = _NAMED.fullmatch(named)
     if match is None:
@@ -81,6 +83,11 @@ def open_to_mix(_: None, named: str) -> MixRun:
     if published.value["mixture"] is None:
         raise ValueError(f"{storage.url(published.path)} has nothing to train on; `tokenmill audit` says why")
     mixture = read_mixture(storage, published.value["mixture"])
+    if mixture.batch_size is not None:
+        raise ValueError(
+            f"{storage.url(published.path)} has rows of {in_words(mixture.lengths)} tokens, and a mix takes "
+            "runs of one length: pack it without `sequences: {buckets: …}`, or put all sources into one recipe"
+        )
     shards = manifest_table(storage, published, "shards").select(SHARDS.names)
     return MixRun(match["name"] or "", storage, published, mixture, shards)
 

@@ -100,12 +100,15 @@ class MixtureRecipe(Strict):
         rehydrate: a token's weight, by the least size of its range of clusters; else 1.
         tokens: a mixture that can't give so many is not published; None: not asked.
         max_epochs: a plan that repeats a component more often is refused.
+        batch_size: rows of the trainer's global batch, or of several: so many of one length come at a time. With
+            `sequences: {buckets: …}` alone, which want it.
     """
 
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     rehydrate: dict[int, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     tokens: int | None = Field(default=None, gt=0)
     max_epochs: float = Field(default=1.0, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
 
 
 def claim_of(component: str, names: Iterable[str]) -> str | None:

@@ -1,6 +1,7 @@
 """The tokenizer, the template of conversations, and the rows that their tokens are packed into."""
 
 import datetime
+import itertools
 from typing import Literal
 
 from pydantic import ByteSize, Field, JsonValue, model_validator
@@ -76,6 +77,8 @@ class Sequences(Strict):
     """The packed rows.
 
     Attributes:
+        length: tokens a row (L); with `buckets` the longest.
+        buckets: shorter rows, rising, of those that have one for each: it goes into the shortest that holds it.
         layout: documents; or conversations, several a row (concat) or each in a row of its own (dialogue); or pairs
             of a chosen and a rejected one, a pair a row (preference); or prompts whose answers are checked (prompts).
         packing: how rows are filled.
@@ -88,6 +91,7 @@ class Sequences(Strict):
     packing: Literal["best_fit", "concat"] = "best_fit"
     whole_documents: bool | None = None
     align: int = Field(1, ge=1)
+    buckets: tuple[int, ...] = ()
     unit_bytes: ByteSize = ByteSize(384 << 20)
 
     @model_validator(mode="after")
@@ -103,6 +107,23 @@ class Sequences(Strict):
         if self.layout == PREFERENCE and self.align > 1:
             raise PydanticCustomError("sequences", "`align` says nothing to `layout: preference`: take it out")
         return self
+
+    @model_validator(mode="after")
+    def _buckets_rise(self) -> "Sequences":
+        if not self.buckets:
+            return self
+        if not self.one_a_row:
+            message = f"`buckets` are for layouts with a row for each; `layout: {self.layout}` fills rows"
+            raise PydanticCustomError("sequences", "{error}", {"error": message})
+        if any(first >= second for first, second in itertools.pairwise((0, *self.lengths))):
+            message = "`buckets` are row lengths above 0, rising, below `length` ({length}), such as [512, 1024, 2048]"
+            raise PydanticCustomError("sequences", message, {"length": self.length})
+        return self
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of the rows that there may be, rising."""
+        return (*self.buckets, self.length)
 
     @property
     def of_conversations(self) -> bool:
@@ -126,6 +147,7 @@ class Sequences(Strict):
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> "Sequences":
-        if self.length % self.align:
-            raise PydanticCustomError("sequences", "{error}", {"error": not_aligned(self.length, self.align)})
+        for length in self.lengths:
+            if length % self.align:
+                raise PydanticCustomError("sequences", "{error}", {"error": not_aligned(length, self.align)})
         return self

@@ -97,6 +97,19 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _lengths_come_in_batches(self) -> "Recipe":
+        if self.sequences.buckets and self.mixture.batch_size is None:
+            message = (
+                "a global batch has rows of one length of your `buckets`: say how many rows, such as `mixture: "
+                "{example}`; the trainer's batch_size must divide that"
+            )
+            raise PydanticCustomError("mixture", message, {"example": "{batch_size: 256}"})
+        if self.mixture.batch_size is not None and not self.sequences.buckets:
+            message = "mixture.batch_size is for rows of several lengths, and there are no `sequences: {buckets}`"
+            raise PydanticCustomError("mixture", message, {"buckets": "{buckets: …}"})
+        return self
+
+    @model_validator(mode="after")
     def _names_fit(self) -> "Recipe":
         names = [source.name for source in self.sources]
         if not names:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tokenmill.manifests.audit import STEPS
 from tokenmill.manifests.balance import Balance, Tally
+from tokenmill.manifests.lengths import in_words, length_of
 from tokenmill.pipeline.report.blocks import (
     ROWS,
     Chart,
@@ -215,7 +216,7 @@ def _bars_chart(title: str, bars: Sequence[Bar], table: Table) -> Chart:
     return Chart(title, bar_chart(bars[:BARS], label), table)
 
 
-def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], length: int) -> Section:
+def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], lengths: Sequence[int]) -> Section:
     """How full rows are, and which documents were cut."""
     rows, bars = [], []
     for source, sheet in sheets.items():
@@ -241,7 +242,7 @@ def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], length:
     )
     blocks: list[Any] = [Pair(chart, table, wide=True)]
     if components:
-        blocks.append(_components(components, length))
+        blocks.append(_components(components, lengths[-1]))
     decoded = sum(sheet.get("round_trip_documents", 0) for sheet in sheets.values())
     differing = sum(sheet.get("round_trip_differing", 0) for sheet in sheets.values())
     encoded = sorted({sheet["encoded_by"] for sheet in sheets.values() if sheet.get("encoded_by")})
@@ -249,14 +250,19 @@ def packing(sheets: Sheets, components: Mapping[str, Mapping[str, int]], length:
         blocks.append(Note(f"{decoded:,} documents were decoded again, {differing:,} of them to another text."))
     if encoded:
         blocks.append(Note(f"Encoded by {'; '.join(encoded)}."))
-    lead = f"Rows of {length:,} tokens. A document is cut when it goes on in another row."
+    lead = f"Rows of {in_words(lengths)} tokens. A document is cut when it goes on in another row."
     return Section("packing", "Packing", lead, blocks)
+
+
+def _cells(component: str, found: Mapping[str, int], length: int) -> int:
+    """Room of a component's rows, in tokens."""
+    return found["rows"] * (length_of(component) or length)
 
 
 def _components(components: Mapping[str, Mapping[str, int]], length: int) -> Table:
     shown = sorted(components.items(), key=lambda item: (-item[1]["tokens"], item[0]))
     rows = [
-        (name, f"{found['rows']:,}", f"{found['tokens']:,}", percent(found["tokens"], found["rows"] * length))
+        (name, f"{found['rows']:,}", f"{found['tokens']:,}", percent(found["tokens"], _cells(name, found, length)))
         for name, found in shown[:_COMPONENTS]
     ]
     caption = "Components: sources by stratum"

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from tokenmill.manifests.limits import most_rows
+from tokenmill.manifests.lengths import in_words
 from tokenmill.manifests.mixture import Mixture
+from tokenmill.manifests.planned import planned_rows, rows_of_tokens
 from tokenmill.pipeline.recipe import Recipe
 from tokenmill.pipeline.report.blocks import ROWS, Chart, Members, Note, Pair, Section, Table, percent
 from tokenmill.pipeline.report.books import BARS, Sheets, balances
@@ -88,9 +89,9 @@ def mixture_section(recipe: Recipe, mixture: Mixture | None) -> Section:
     if mixture is None:
         section.blocks.append(Note("There is no mixture: nothing was kept for training."))
         return section
-    asked_rows = None if recipe.mixture.tokens is None else -(-recipe.mixture.tokens // mixture.sequence_length)
-    total = most_rows(mixture) if asked_rows is None else asked_rows
-    counts = mixture.counts(total)
+    asked_rows = None if recipe.mixture.tokens is None else rows_of_tokens(mixture, recipe.mixture.tokens)
+    counts = list(planned_rows(mixture, asked_rows).values())
+    total = sum(counts)
     tokens = [
         count * component.tokens / component.rows for count, component in zip(counts, mixture.components, strict=True)
     ]
@@ -117,7 +118,7 @@ def mixture_section(recipe: Recipe, mixture: Mixture | None) -> Section:
     section.blocks.append(Pair(chart, table, wide=True))
     why = "that mixture.tokens asks for" if asked_rows is not None else "as many as max_epochs allows"
     lead = (
-        f"Told of {total:,} rows of {mixture.sequence_length:,} tokens, {why}. The mixture is named by its hash, "
+        f"Told of {total:,} rows of {in_words(mixture.lengths)} tokens, {why}. The mixture is named by its hash, "
         f"{mixture.hash}."
     )
     return Section("mixture", "Mixture", lead, section.blocks)

@@ -51,7 +51,7 @@ def report(storage: Storage, published: Published, opening: Opening) -> bytes:
         books.languages(sheets, found.languages, "language" in recipe.strata.by),
         signals(run, found.histograms),
         duplicates(recipe, sheets, found, members),
-        books.packing(sheets, components, recipe.sequences.length),
+        books.packing(sheets, components, recipe.sequences.lengths),
         mixture_section(recipe, mixture),
         _documents(shown, reasons_of(run, found), sheets),
         throughput(storage, run, units),

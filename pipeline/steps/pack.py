@@ -1,11 +1,12 @@
 """pack: kept text with its edits, by stratum → `sequences`: token ids in packed rows, zstd Arrow.
 
 Strata are those that *select* decided on; with `strata: {by: [copies]}` times how often a document was seen (`copies`),
-and then a unit is packed again when one of its documents came into another range.
+and then a unit is packed again when one of its documents came into another range. With `sequences: {buckets: …}` the
+row length that holds a conversation is part of its stratum, too.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from tokenmill.manifests.audit import PACK_NOTES
 from tokenmill.manifests.balance import Balance, Tally, sum_tallies
 from tokenmill.manifests.keyed import key64
+from tokenmill.manifests.lengths import with_length
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.manifests.schemas import LEFT_OUT
 from tokenmill.manifests.shards import SequenceFormat, write_batches
@@ -42,7 +44,7 @@ I32 = npt.NDArray[np.int32]
 
 @dataclass
 class _Stream:
-    """Encoded documents of one stratum, in the order of identity."""
+    """Encoded documents of one stratum and row length, in the order of identity."""
 
     encoded: list[EncodedBatch] = field(default_factory=list)
     part_index: list[I32] = field(default_factory=list)
@@ -54,14 +56,14 @@ class _Encoded:
     """The kept documents of a unit as token ids.
 
     Attributes:
-        streams: by stratum.
+        streams: by stratum and row length (L), which the stratum says where there are several.
         taken: all of them.
         left_out: batches of LEFT_OUT: those that are in no stream.
         spelled_controls: see `manifests.audit`.
         roles: of conversations, see `manifests.audit.ROLE_NOTES`.
     """
 
-    streams: dict[str, _Stream] = field(default_factory=lambda: defaultdict(_Stream))
+    streams: dict[tuple[str, int], _Stream] = field(default_factory=lambda: defaultdict(_Stream))
     taken: Tally = field(default_factory=Tally)
     left_out: list[pa.RecordBatch] = field(default_factory=list)
     spelled_controls: int = 0
@@ -94,6 +96,8 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
     }
     if recipe.sequences.of_conversations:
         params["layout"], params["chat"] = recipe.sequences.layout, CHAT_VERSION
+    if recipe.sequences.buckets:
+        params["buckets"] = recipe.sequences.buckets
     if recipe.strata.copies_bounds is not None:
         inputs["copies"] = run_copies(run, recipe, unit).notes["hash"]
         params["copies"] = recipe.strata.copies_bounds
@@ -113,8 +117,21 @@ def _pack(
     outputs: list[Output] = []
     written = Tally()
     notes = dict.fromkeys(PACK_NOTES, 0)
-    for stratum, stream in sorted(found.streams.items()):
-        shards, packing = _pack_stratum(storage, recipe, unit, encoder, (stratum, stream), policy, key)
+    for (stratum, length), stream in sorted(found.streams.items()):
+        form = SequenceFormat(
+            length,
+            encoder.vocab_size,
+            encoder.hash,
+            encoder.special_ids,
+            policy.name,
+            stratum,
+            unit.name,
+            tuple(part.key for part in unit.parts),
+            policy.align,
+            recipe.sequences.layout,
+        )
+        seed = key64("pack", recipe.seed, unit.name, stratum)
+        shards, packing = _pack_stratum(storage, unit, encoder, stream, form, (seed, policy, key))
         outputs += shards
         written += sum_tallies(Tally(out.detail["documents"], 0, out.detail["tokens"]) for out in shards)
         for name in ("padding_tokens", "align_tokens", "cut_documents", "cut_tokens"):
@@ -137,46 +154,33 @@ def _pack(
 
 def _pack_stratum(
     storage: Storage,
-    recipe: Recipe,
     unit: Unit,
     encoder: Encoder,
-    named: tuple[str, _Stream],
-    policy: PackingPolicy,
-    key: str,
+    stream: _Stream,
+    form: SequenceFormat,
+    how: tuple[int, PackingPolicy, str],
 ) -> tuple[list[Output], Packing]:
     """Pack one stratum's documents and write their shards; the stream is used up."""
-    stratum, stream = named
+    seed, policy, key = how
     encoded = join(stream.encoded)
     stream.encoded.clear()
-    packing = pack(encoded.lengths, recipe.sequences.length, key64("pack", recipe.seed, unit.name, stratum), policy)
+    packing = pack(encoded.lengths, form.length, seed, policy)
     if encoded.chosen_lengths is not None:
         packing = in_pairs(packing, encoded.chosen_lengths)
-    sequences = SequenceFormat(
-        recipe.sequences.length,
-        encoder.vocab_size,
-        encoder.hash,
-        encoder.special_ids,
-        policy.name,
-        stratum,
-        unit.name,
-        tuple(part.key for part in unit.parts),
-        policy.align,
-        recipe.sequences.layout,
-    )
     shards = shard_batches(
         encoded,
         packing,
         np.concatenate(stream.part_index),
         np.concatenate(stream.part_row),
-        sequences,
+        form,
         fill_of(encoder.special_ids, encoder.policy),
     )
     paths = [
-        f"sequences/{unit.source}/{_folder(stratum)}/{unit.name}.{key}-{index:05d}.arrow"
+        f"sequences/{unit.source}/{_folder(form.stratum)}/{unit.name}.{key}-{index:05d}.arrow"
         for index in range(len(shards))
     ]
     written = [
-        _write_shard(storage, unit, stratum, path, sequences.schema, batches)
+        _write_shard(storage, unit, form.stratum, path, form.schema, batches)
         for path, batches in zip(paths, shards, strict=True)
     ]
     return written, packing
@@ -258,11 +262,24 @@ def _enter(
     if encoded.roles is not None:
         for name, count in tokens_of_roles(encoded, eos_id).items():
             found.roles[name] = found.roles.get(name, 0) + count
-    if len(rows):
-        stream = found.streams[stratum]
-        stream.encoded.append(encoded)
-        stream.part_index.append(np.full(len(rows), part[0], np.int32))
-        stream.part_row.append(rows)
+    for (name, length), those in _by_length(sequences, stratum, encoded.lengths):
+        if those.any():
+            stream = found.streams[name, length]
+            stream.encoded.append(chosen(encoded, those))
+            stream.part_index.append(np.full(np.count_nonzero(those), part[0], np.int32))
+            stream.part_row.append(rows[those])
+
+
+def _by_length(
+    sequences: Sequences, stratum: str, tokens: npt.NDArray[np.int64]
+) -> Iterator[tuple[tuple[str, int], npt.NDArray[np.bool_]]]:
+    """Strata and row lengths, and which documents of a stratum, of so many tokens each, go there."""
+    if not sequences.buckets:
+        yield (stratum, sequences.length), np.ones(len(tokens), np.bool_)
+        return
+    shortest = np.searchsorted(sequences.lengths, tokens)
+    for index, length in enumerate(sequences.lengths):
+        yield (with_length(stratum, length), length), shortest == index
 
 
 def _write_shard(

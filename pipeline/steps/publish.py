@@ -16,8 +16,10 @@ import xxhash
 
 import tokenmill
 from tokenmill.manifests.audit import balance_sheet, shards_of, strata_tokens
+from tokenmill.manifests.lengths import without_length
 from tokenmill.manifests.mixture import Component, Mixture
 from tokenmill.manifests.plan import compile_plan
+from tokenmill.manifests.planned import rows_of_tokens
 from tokenmill.manifests.receipts import Output, Receipt, canonical_json, hash_json, library_versions, receipt_table
 from tokenmill.manifests.shards import BATCH_COLUMNS, shard_table
 from tokenmill.pipeline.copies import MARK, copies_names
@@ -171,13 +173,14 @@ def _mixture(
         shard_table_path=shards.path,
         shard_table_hash=shards.hash,
         layout=recipe.sequences.layout,
+        batch_size=recipe.mixture.batch_size,
         components=[
             Component(name, weights[name], found["rows"], found["tokens"], recipe.mixture.max_epochs)
             for name, found in packed.items()
         ],
     )
     if recipe.mixture.tokens is not None:
-        compile_plan(mixture, -(-recipe.mixture.tokens // recipe.sequences.length))
+        compile_plan(mixture, rows_of_tokens(mixture, recipe.mixture.tokens))
     storage.write(mixture.path, mixture.to_json().encode())
     return mixture.path
 
@@ -222,7 +225,7 @@ def _token_weight(recipe: Recipe, component: str) -> float:
     bounds = recipe.strata.copies_bounds
     if bounds is None:
         return 1
-    size = bounds[copies_names(bounds).index(component.rsplit(MARK, 1)[1])]
+    size = bounds[copies_names(bounds).index(without_length(component).rsplit(MARK, 1)[1])]
     return recipe.mixture.rehydrate.get(size, 1)
 
 

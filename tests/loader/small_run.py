@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tokenmill.manifests.lengths import length_of
 from tokenmill.manifests.mixture import Component, Mixture
 from tokenmill.manifests.shards import PRETRAINING, SequenceFormat, shard_table, write_batches
 from tokenmill.pipeline.storage import Storage
@@ -64,15 +65,20 @@ def write_run(
     seed: int = 7,
     layout: str = PRETRAINING,
     in_mixture: Sequence[str] | None = None,
+    batch_size: int | None = None,
 ) -> Run:
-    """Write shards, table, mixture and run manifest below `root`; the mixture has all components, or those named."""
+    """Write shards, table, mixture and run manifest below `root`; the mixture has all components, or those named.
+
+    A component `…/length=8` has rows of 8 tokens, others of `length`.
+    """
     storage, table_rows, components = Storage(str(root)), [], []
     all_rows, all_valid = {}, {}
     for index, component in enumerate(stored):
         count = sum(sum(shard) for unit in component.units for shard in unit)
-        tokens = spelled(index, count, length, vocab_size) if component.tokens is None else component.tokens.copy()
-        valid = np.array([length if component.valid is None else component.valid(i) for i in range(count)], np.int32)
-        tokens[np.arange(length) >= valid[:, None]] = SPECIAL_IDS["pad"]
+        own = length_of(component.name) or length
+        tokens = spelled(index, count, own, vocab_size) if component.tokens is None else component.tokens.copy()
+        valid = np.array([own if component.valid is None else component.valid(i) for i in range(count)], np.int32)
+        tokens[np.arange(own) >= valid[:, None]] = SPECIAL_IDS["pad"]
         all_rows[component.name], all_valid[component.name] = tokens, valid
         done = 0
         for u, unit in enumerate(component.units):
@@ -89,7 +95,7 @@ def write_run(
         entry = Component(component.name, component.weight, count, int(valid.sum()), component.max_epochs)
         if in_mixture is None or component.name in in_mixture:
             components.append(entry)
-    form = {"length": length, "vocab_size": vocab_size, "seed": seed, "layout": layout}
+    form = {"length": length, "vocab_size": vocab_size, "seed": seed, "layout": layout, "batch_size": batch_size}
     mixture, table = publish(storage, table_rows, components, **form)
     return Run(root, mixture, table, all_rows, all_valid)
 
@@ -103,6 +109,7 @@ def publish(
     vocab_size: int,
     seed: int,
     layout: str = PRETRAINING,
+    batch_size: int | None = None,
 ) -> tuple[Mixture, pa.Table]:
     """Write shard table, tokenizer, mixture and run manifest for shards that are there."""
     table = shard_table(table_rows)
@@ -121,6 +128,7 @@ def publish(
         shard_table_hash=shards.hash,
         components=components,
         layout=layout,
+        batch_size=batch_size,
     )
     storage.write(mixture.path, mixture.to_json().encode())
     storage.write("manifests/run-00000.0123abcd.json", f'{{"mixture": "{mixture.path}"}}'.encode())

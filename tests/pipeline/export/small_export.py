@@ -95,9 +95,17 @@ def held(run: Path, split: str = "train", sources: tuple[str, ...] = ("notes", "
     return Held(np.array(tokens), np.array(real), documents)
 
 
-def exported(run: Path, kind: Any, output: Path, split: str = "train", sources: tuple[str, ...] = (), **more: Any):
+def exported(
+    run: Path,
+    kind: Any,
+    output: Path,
+    split: str = "train",
+    sources: tuple[str, ...] = (),
+    length: int | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     """Export in this process; what the marker says."""
-    selection = select_shards(Storage(str(run)), sources, split)
+    selection = select_shards(Storage(str(run)), sources, split, length)
     return export(selection, kind, Storage(str(output)), opening("inline", None, None, True), **more)
 
 

@@ -47,7 +47,7 @@ def all_records() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of each layout, in two strata and several units; `cut` cuts conversations."""
+    """A run of each layout, in two strata and several units; `cut` cuts conversations, `buckets` has rows by length."""
     folder = tmp_path_factory.mktemp("chat_export")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -63,8 +63,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("concat", "concat"),
             ("dialogue", "dialogue"),
             ("cut", "concat, packing: concat, whole_documents: false"),
+            ("buckets", "dialogue, buckets: [64, 128]"),
         ):
-            Path(f"{name}.yaml").write_text(recipe.replace("LAYOUT", layout))
+            text = recipe.replace("LAYOUT", layout)
+            if name == "buckets":
+                text = text.replace("max_epochs: 12", "max_epochs: 12, batch_size: 2")
+            Path(f"{name}.yaml").write_text(text)
             run_inline(Path(f"{name}.yaml"), name)
     return folder
 
@@ -107,7 +111,7 @@ def spans(marks: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-@pytest.mark.parametrize("layout", ["concat", "dialogue", "cut"])
+@pytest.mark.parametrize("layout", ["concat", "dialogue", "cut", "buckets"])
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_tokens(built: Path, tmp_path: Path, layout: str, split: str):
     expected = held(built / layout, split)
@@ -179,7 +183,7 @@ def edited(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [message | {"content": content} for message, content in zip(messages, contents, strict=True)]
 
 
-@pytest.mark.parametrize("layout", ["concat", "dialogue", "cut"])
+@pytest.mark.parametrize("layout", ["concat", "dialogue", "cut", "buckets"])
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_messages(built: Path, tmp_path: Path, layout: str, split: str):
     packed = by_text(built / layout, split)
