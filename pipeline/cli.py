@@ -94,6 +94,13 @@ def run(recipe: str, output: str | None, executor: str, address: str | None, cpu
     click.echo(f"\npublished {root}/{published.path}")
     mixture = published.value["mixture"]
     click.echo(f"mixture   {root}/{mixture}" if mixture else "no mixture: nothing was kept for training, see above why")
+    if mixture and recipe_file.recipe.sequences.buckets:
+        from tokenmill.pipeline.loader.published import read_mixture
+        from tokenmill.pipeline.storage import Storage
+        from tokenmill.pipeline.visits import left_out
+
+        for line in left_out(read_mixture(Storage(root), mixture)):
+            click.echo(line)
 
 
 def read_recipe(path: str) -> RecipeFile:

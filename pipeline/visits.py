@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tokenmill.manifests.lengths import in_words
 from tokenmill.manifests.mixture import Mixture
-from tokenmill.manifests.planned import planned_rows
+from tokenmill.manifests.planned import batches_of, planned_rows
 from tokenmill.manifests.shards import DIALOGUE
 from tokenmill.pipeline.loader.published import read_mixture
 from tokenmill.pipeline.steps.publish import Published
@@ -54,6 +54,21 @@ def visits_of(mixture: Mixture) -> list[Visits]:
     return [Visits(one.name, one.rows, planned[one.name], one.max_epochs) for one in mixture.components]
 
 
+def left_out(mixture: Mixture) -> list[str]:
+    """Lines for people: rows of several lengths of which no plan takes any, since they fill no batch."""
+    if mixture.batch_size is None:
+        return []
+    rows = dict.fromkeys(mixture.lengths, 0)
+    for component in mixture.components:
+        rows[mixture.length_of(component)] += component.rows
+    return [
+        f"training takes none of {rows[length]:,} rows of {length:,} tokens: at max_epochs they fill no batch of "
+        f"{mixture.batch_size:,}; give a smaller mixture.batch_size, or other `buckets`"
+        for length, batches in batches_of(mixture).items()
+        if not batches
+    ]
+
+
 def eos_of_filled_rows(mixture: Mixture, balance: Mapping[str, Any]) -> tuple[int, int] | None:
     """Tokens that objective `llada_sft` supervises in all rows, and those of them that are EOS; None in other layouts.
 
@@ -92,6 +107,8 @@ def print_visits(mixture: Mixture, balance: Mapping[str, Any], console: Console)
         told += f" in batches of {mixture.batch_size:,} rows of one length, {in_words(mixture.lengths)} tokens"
     console.print(f"\n{told}", highlight=False)
     console.print(table)
+    for line in left_out(mixture):
+        console.print(line, highlight=False)
     if filled := eos_of_filled_rows(mixture, balance):
         share = 100 * filled[1] / max(1, filled[0])
         console.print(

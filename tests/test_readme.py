@@ -78,6 +78,25 @@ def test_conversations(place: Path):
     run(place, sys.executable, "-c", next(text for kind, text in BLOCKS if kind == "python" and "out/sft" in text))
 
 
+def test_rows_of_several_lengths(place: Path):
+    """The recipe of conversations, with the lines shown in the place of its own."""
+    _with_infra(place)
+    shown = next(text for kind, text in BLOCKS if kind == "yaml" and "buckets: [512" in text)
+    recipe = (place / "infra" / "recipes" / "sft.yaml").read_text()
+    own = [line for line in recipe.splitlines(keepends=True) if not line.startswith(("sequences:", "mixture:"))]
+    (place / "out" / "buckets.yaml").write_text("".join(own) + shown.replace("batch_size: 256", "batch_size: 32"))
+    run(place, sys.executable, "infra/examples/conversations.py", "out/conversations")
+    tokenmill = str(Path(sys.executable).parent / "tokenmill")
+    run(place, tokenmill, "run", "out/buckets.yaml", "--output", "out/buckets")
+    assert "in batches of 32 rows of one length, 512" in run(place, tokenmill, "audit", "out/buckets")
+    opened = (
+        "from tokenmill.pipeline.loader import open_mixture\n"
+        "loader = open_mixture('out/buckets', batch_size=32, objective='llada_sft')\n"
+        "print(*sorted({batch.clean.shape[1] for batch in loader}))"
+    )
+    assert run(place, sys.executable, "-c", opened).split() == ["512", "1024"]
+
+
 def test_stages_and_validation(place: Path):
     python = next(text for kind, text in BLOCKS if kind == "python" and "Stage(" in text)
     run(place, sys.executable, "-c", python)

@@ -11,7 +11,8 @@ which tokens are answers:
   return_assistant_tokens_mask=True)` and two processes, in batches, and `save_to_disk`; it packs and checks nothing.
 
 Rates are of conversations a second on the clock, everything counted but the making of the data. The peer runs before
-and after ours. Ids and masks of the first 10,000 conversations are compared.
+and after ours. Ids and masks of the first 10,000 conversations are compared. Last, the peer's conversations are packed
+one a row, in rows of 8,192 tokens and again with shorter ones: how much of the rows is padding.
 """
 
 import json
@@ -56,6 +57,7 @@ sources:
 dedup: {{near: false}}
 sequences: {{length: 8192, layout: concat}}
 """
+BUCKETS = "[256, 512, 1024, 2048, 4096]"
 
 
 def main() -> None:
@@ -73,9 +75,13 @@ def main() -> None:
         print(f"{count:,} conversations, {size / 1e6:,.0f} MB of JSONL: {seconds:.1f} s, {ours:,.0f} a second")
         print(f"transformers and datasets, {few:,} of them: {', '.join(f'{rate:,.0f}' for rate in rates)} a second")
         print(f"the same ids and answers in {_compare(folder, same):,} conversations")
+        one_length, several = _padding(folder, ""), _padding(folder, f", buckets: {BUCKETS}")
+        print(f"one a row: padding is {one_length:.1f} % of rows of 8,192 tokens, {several:.1f} % with {BUCKETS}")
     figures = [
         Figure("conversations to verified shards", ours, "a second"),
         Figure("times transformers and datasets", ours / theirs, "times", 10),
+        Figure("padding of dialogues in rows of one length", one_length, "%"),
+        Figure("padding of dialogues in rows of six", several, "%"),
     ]
     print(figures_line("sft", figures))
 
@@ -121,6 +127,16 @@ def _ours(folder: Path, name: str) -> float:
         if done.returncode:
             raise RuntimeError(f"tokenmill {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     return time.perf_counter() - started
+
+
+def _padding(folder: Path, buckets: str) -> float:
+    """Percent of the room of all rows that is padding, where each of the peer's conversations has a row."""
+    recipe = RECIPE.format(folder=folder, name="few").replace("layout: concat", f"layout: dialogue{buckets}")
+    (folder / "few.yaml").write_text(recipe + ("mixture: {batch_size: 64}\n" if buckets else ""))
+    _ours(folder, "few")
+    sheet = published_or_error(Storage(str(folder / "out-few"))).value["balance"]["chat"]
+    tokens = sum(sheet["tokens"].values())
+    return 100 * float(sheet["padding_tokens"] / (sheet["padding_tokens"] + tokens))
 
 
 def _peer(folder: Path, few: int) -> float:

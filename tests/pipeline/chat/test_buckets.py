@@ -61,6 +61,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def copied(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of all that may be changed; the working directory."""
+    shutil.copytree(built, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
 def rows_of(run: Path, wanted: str = "") -> dict[tuple[str, int], Row]:
     """By conversation: the stratum that it is packed in, its row's length, its tokens and marks of answers."""
     storage = Storage(str(run))
@@ -159,6 +167,19 @@ def test_what_training_takes_is_told(built: Path):
     assert "in batches of 4 rows of one length, 64, 96, 128 and 256 tokens" in printed
 
 
+def test_rows_that_fill_no_batch_are_told(copied: Path):
+    text = BUCKETED.replace("batch_size: 4", "batch_size: 32")
+    Path("bucketed.yaml").write_text(text)
+    printed = asked("run", "bucketed.yaml", "--output", "bucketed", "--executor", "inline", "--quiet")
+    lengths = [length for _, length, _, _ in rows_of(Path("bucketed"), "train").values()]
+    few = [length for length in LENGTHS if 3 * lengths.count(length) < 32]
+    assert 0 < len(few) < len(LENGTHS)
+    for length in LENGTHS:
+        line = f"training takes none of {lengths.count(length):,} rows of {length:,} tokens: at max_epochs they fill no"
+        assert (line in printed) == (length in few)
+        assert (line in " ".join(asked("audit", "bucketed").split())) == (length in few)
+
+
 def test_a_conversation_is_found_in_its_row_and_the_row_in_the_order(built: Path):
     run = str(built / "bucketed")
     found = {}
@@ -241,14 +262,6 @@ def test_the_page_tells_lengths(built: Path):
     lengths = [length for _, length, _, _ in rows_of(built / "bucketed", "train").values()]
     total = sum(3 * lengths.count(length) // 4 * 4 for length in LENGTHS)
     assert f"Told of {total:,} rows of 64, 96, 128 and 256 tokens" in page
-
-
-@pytest.fixture
-def copied(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of all that may be changed; the working directory."""
-    shutil.copytree(built, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def test_only_what_changed_is_packed_again(copied: Path):
