@@ -1,6 +1,7 @@
-"""Rows of several lengths: conversations of a row each lie by the shortest length that holds them, a stratum a length.
+"""Rows of several lengths: conversations with a row each lie in the shortest that holds them, and the stratum says it.
 
-sequences: {length: 4096, buckets: [512, 1024]}    train/en → train/en/length=512, …/length=1024, …/length=4096
+With `sequences: {length: 4096, buckets: [512, 1024]}` stratum train/en becomes train/en/length=512, …/length=1024 and
+…/length=4096, each with rows of its length.
 """
 
 from collections.abc import Iterable

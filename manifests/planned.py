@@ -41,47 +41,56 @@ def batches_of(mixture: Mixture, rows_total: int | None = None) -> dict[int, int
 
     Args:
         mixture: has a `batch_size`.
-        rows_total: global rows; by default each length has the batches that its share fills, of the longest plan that
-            every component's `max_epochs` allows, and what is over is left out.
+        rows_total: global rows, of which each length has its share, but for what is rounded to whole batches. By
+            default as many batches as the shares fill in the longest plan that every component's `max_epochs` allows;
+            what is over is left out.
 
     Raises:
         ValueError: `rows_total` is not whole batches, or more than `max_epochs` allows; says what is.
     """
     size = mixture.batch_size
     assert size is not None
-    most = {length: most_rows(mixture.of_length(length)) // size for length in mixture.lengths}
+    most = {length: most_rows(mixture.of_length(length)) for length in mixture.lengths}
     if rows_total is None:
         rows = _by_length(mixture, mixture.counts(most_rows(mixture)))
-        return {length: min(rows[length] // size, most[length]) for length in mixture.lengths}
+        return {length: min(rows[length], most[length]) // size for length in most}
     if rows_total < 1 or rows_total % size:
         near = max(size, rows_total // size * size)
         raise ValueError(
             f"a plan of {rows_total} rows is asked for, and rows of one length come {size} at a time: give {near} or "
             f"{near + size}"
         )
-    split = Split(list(_row_weights(mixture).values()))
-    asked = dict(zip(mixture.lengths, split.counts(rows_total // size), strict=True))
-    if any(asked[length] > most[length] for length in asked):
-        raise ValueError(_refusal(split, asked, most, size))
-    return asked
+    weights = _row_weights(mixture)
+    total = rows_total // size
+    if _too_many(total, weights, most, size):
+        fits = bisect_right(range(total), False, key=lambda batches: _too_many(batches, weights, most, size)) - 1
+        raise ValueError(_refusal(rows_total, fits * size, weights, most, size))
+    batches = dict(zip(most, Split(list(weights.values())).counts(total), strict=True))
+    batches = {length: min(batches[length], most[length] // size) for length in most}
+    for length in sorted(most, key=lambda length: batches[length] - most[length] // size):  # those that can give more
+        batches[length] = min(batches[length] + total - sum(batches.values()), most[length] // size)
+    return batches
 
 
-def _refusal(split: Split, asked: Mapping[int, int], most: Mapping[int, int], size: int) -> str:
-    """The text that says why so many batches are refused."""
+def _too_many(batches: int, weights: Mapping[int, int], most: Mapping[int, int], size: int) -> bool:
+    """Whether a length's share of so many batches is more rows than it may give, or all have fewer whole ones."""
+    whole = sum(weights.values())
+    over = any(batches * size * weights[length] > most[length] * whole for length in most)
+    return over or batches > sum(rows // size for rows in most.values())
 
-    def too_many(batches: int) -> bool:
-        return any(count > limit for count, limit in zip(split.counts(batches), most.values(), strict=True))
 
-    total = sum(asked.values())
-    fits = bisect_right(range(total), False, key=too_many) - 1
-    over = ", ".join(
-        f"{count * size} of {length} tokens, of which max_epochs allows {most[length] * size}"
-        for length, count in asked.items()
-        if count > most[length]
-    )
+def _refusal(asked: int, fits: int, weights: Mapping[int, int], most: Mapping[int, int], size: int) -> str:
+    """The text that says why so many rows are refused."""
+    shares = {length: asked * weight // sum(weights.values()) for length, weight in weights.items()}
+    over = [
+        f"{share} of {length} tokens, of which max_epochs allows {most[length]}"
+        for length, share in shares.items()
+        if share > most[length]
+    ]
+    fills = sum(rows // size * size for rows in most.values())
     return (
-        f"a plan of {total * size} rows takes {over}, in batches of {size}. Plan at most {fits * size} rows, or raise "
-        "max_epochs, or ask for no number: then each length gives what it has"
+        f"a plan of {asked} rows takes {', '.join(over) or f'more than the {fills} that fill batches'}, in batches of "
+        f"{size}. Plan at most {fits} rows, or raise max_epochs, or ask for no number: each length gives all it has"
     )
 
 

@@ -1,4 +1,4 @@
-"""Sharing out a growing number in whole parts, by integer weights: of rows to components, of turns to lengths.
+"""Sharing out a growing number in whole parts, by integer weights: rows among components, batches among lengths.
 
 Weights are put in descending order and split recursively after the shortest prefix with half the weight; of t the left
 side gets (2·t·W_left + W) // (2W), in Python integers, since t·W overflows 64 bits. The counts never go down as t grows

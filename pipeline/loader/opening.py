@@ -89,7 +89,7 @@ def open_mixture(
             says. Not with stages.
         window_bytes: decoded tokens that the shuffle windows hold; part of the plan. See `compile_plan`.
         split: "validation" for the rows that were held out before packing: once, in stored order, with the same noise
-            every time; the last global batch is filled with rows of padding, numbered -1.
+            every time; the last global batch, of each length, is filled with rows of padding, numbered -1.
         repeats: sources whose documents may come in two packings, as with a longer L in a later stage; each packing
             counts its rows and epochs alone.
         tokenizer_hash: of the trainer's tokenizer, or the path of its tokenizer.json: another one is refused.

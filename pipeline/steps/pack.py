@@ -84,7 +84,7 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
             inputs[f"{part.key}/{output.name}"] = output.hash
     if takedown is not None and (left_out := standing_hash(takedown)) is not None:
         inputs["takedown"] = left_out
-    policy = PackingPolicy(recipe.sequences.method, recipe.sequences.align)
+    policy = _policy(recipe)
     params = {
         "length": recipe.sequences.length,
         "packing": policy.name,
@@ -102,12 +102,15 @@ def run_pack(run: TaskRun, recipe: Recipe, unit: Unit) -> Receipt:
         inputs["copies"] = run_copies(run, recipe, unit).notes["hash"]
         params["copies"] = recipe.strata.copies_bounds
     task = Task("pack", VERSION, unit.source, unit.name, params, inputs, ("pyarrow", "tokenizers"))
-    return run.once(task, lambda key: _pack(run.storage, recipe, unit, takedown, policy, key))
+    return run.once(task, lambda key: _pack(run.storage, recipe, unit, takedown, key))
 
 
-def _pack(
-    storage: Storage, recipe: Recipe, unit: Unit, takedown: Output | None, policy: PackingPolicy, key: str
-) -> Work:
+def _policy(recipe: Recipe) -> PackingPolicy:
+    """How rows are filled."""
+    return PackingPolicy(recipe.sequences.method, recipe.sequences.align)
+
+
+def _pack(storage: Storage, recipe: Recipe, unit: Unit, takedown: Output | None, key: str) -> Work:
     tokenizer_json = storage.read(unit.tokenizer.path)
     room = int(recipe.tokenizer.cache_bytes)
     coder = coder_of(storage, unit, tokenizer_json, token_policy(recipe), room, recipe.sequences.layout)
@@ -123,15 +126,14 @@ def _pack(
             encoder.vocab_size,
             encoder.hash,
             encoder.special_ids,
-            policy.name,
+            _policy(recipe).name,
             stratum,
             unit.name,
             tuple(part.key for part in unit.parts),
-            policy.align,
+            recipe.sequences.align,
             recipe.sequences.layout,
         )
-        seed = key64("pack", recipe.seed, unit.name, stratum)
-        shards, packing = _pack_stratum(storage, unit, encoder, stream, form, (seed, policy, key))
+        shards, packing = _pack_stratum(storage, recipe, unit, encoder, stream, form, key)
         outputs += shards
         written += sum_tallies(Tally(out.detail["documents"], 0, out.detail["tokens"]) for out in shards)
         for name in ("padding_tokens", "align_tokens", "cut_documents", "cut_tokens"):
@@ -154,17 +156,18 @@ def _pack(
 
 def _pack_stratum(
     storage: Storage,
+    recipe: Recipe,
     unit: Unit,
     encoder: Encoder,
     stream: _Stream,
     form: SequenceFormat,
-    how: tuple[int, PackingPolicy, str],
+    key: str,
 ) -> tuple[list[Output], Packing]:
     """Pack one stratum's documents and write their shards; the stream is used up."""
-    seed, policy, key = how
     encoded = join(stream.encoded)
     stream.encoded.clear()
-    packing = pack(encoded.lengths, form.length, seed, policy)
+    seed = key64("pack", recipe.seed, unit.name, form.stratum)
+    packing = pack(encoded.lengths, form.length, seed, _policy(recipe))
     if encoded.chosen_lengths is not None:
         packing = in_pairs(packing, encoded.chosen_lengths)
     shards = shard_batches(

@@ -1,5 +1,7 @@
 """Rows that plans take of mixtures of several lengths: whole batches of each, never more than `max_epochs`."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,6 @@ from tokenmill.manifests.limits import most_rows
 from tokenmill.manifests.mixture import Component, Mixture
 from tokenmill.manifests.plan import Plan, compile_plan, compile_stages, validation_plan
 from tokenmill.manifests.planned import batches_of, planned_rows, rows_of_tokens
-from tokenmill.manifests.split import Split
 from tokenmill.manifests.stages import MixtureStage
 
 
@@ -80,15 +81,21 @@ def test_nothing_comes_oftener_than_it_may_and_little_is_left_over(mixture):
     assert rows == {**dict.fromkeys(rows, 0), **taken(plan)}
 
 
-def most_batches(mixture: Mixture) -> int:
-    """Batches of the longest plan whose lengths all have their shares, one after another."""
-    weights: dict[int, int] = {}
+def shares(mixture: Mixture) -> dict[int, Fraction]:
+    """Of each length, of all rows."""
+    found = dict.fromkeys(mixture.lengths, Fraction(0))
     for one, weight in zip(mixture.components, mixture.row_weights, strict=True):
-        weights[mixture.length_of(one)] = weights.get(mixture.length_of(one), 0) + weight
-    split = Split([weights[length] for length in mixture.lengths])
-    limits = [most_rows(mixture.of_length(length)) // mixture.batch_size for length in mixture.lengths]
-    batches = 0
-    while all(count <= limit for count, limit in zip(split.counts(batches + 1), limits, strict=True)):
+        found[mixture.length_of(one)] += Fraction(weight, sum(mixture.row_weights))
+    return found
+
+
+def most_batches(mixture: Mixture) -> int:
+    """Batches of the longest plan of which each length has its share, one after another."""
+    size, batches = mixture.batch_size, 0
+    rows = {length: most_rows(mixture.of_length(length)) for length in mixture.lengths}
+    while batches < sum(count // size for count in rows.values()) and all(
+        (batches + 1) * size * share <= rows[length] for length, share in shares(mixture).items()
+    ):
         batches += 1
     return batches
 
@@ -104,6 +111,8 @@ def test_rows_that_are_asked_for_are_given_or_refused_with_what_is(mixture, batc
         rows = planned_rows(mixture, batches * size)
         assert rows == {**dict.fromkeys(rows, 0), **taken(plan)}
         assert all(rows[one.name] <= one.row_limit for one in mixture.components)
+        for length, share in shares(mixture).items():
+            assert abs(batches_of(mixture, batches * size)[length] - batches * share) < len(mixture.lengths) + 1
     else:
         told = rf"a plan of {batches * size} rows takes .*, in batches of {size}. Plan at most {most * size} rows"
         with pytest.raises(ValueError, match=told):
