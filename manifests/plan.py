@@ -19,7 +19,7 @@ A mixture of rows of several lengths makes a plan alone: a stage a length, and t
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -32,13 +32,13 @@ from tokenmill.manifests.interleaving import Interleaving, StagePlaces
 from tokenmill.manifests.keyed import key64, keyed_permutation
 from tokenmill.manifests.lengths import in_words
 from tokenmill.manifests.limits import check_epochs, most_rows
-from tokenmill.manifests.mixture import ROWS_PER_BLOCK, Component, Mixture
+from tokenmill.manifests.mixture import ROWS_PER_BLOCK, Mixture
 from tokenmill.manifests.planned import batches_of
 from tokenmill.manifests.shards import TOKENS_PER_BATCH, token_dtype
 from tokenmill.manifests.stages import MixtureStage
 
 PLAN_FORMAT = "tokenmill-plan/2"
-_WINDOW_BYTES = 256 << 20
+WINDOW_BYTES = 256 << 20
 I64 = npt.NDArray[np.int64]
 
 
@@ -214,7 +214,7 @@ def _compile(asked: Sequence[MixtureStage], windows: Sequence[int]) -> Plan:
     seed = asked[0].mixture.seed
     packings: dict[Packing, int] = {}
     stages: list[PlannedStage] = []
-    hashes, total, starts = [_chained("", PLAN_FORMAT)], 0, []
+    hashes, total, starts = [chained("", PLAN_FORMAT)], 0, []
     for index, (one, window) in enumerate(zip(asked, windows, strict=True)):
         first = total if one.at is None else one.at
         if (one.at is not None and not index) or not (first == 0 if not index else 0 < first <= total):
@@ -223,7 +223,7 @@ def _compile(asked: Sequence[MixtureStage], windows: Sequence[int]) -> Plan:
                 + (f"those before it have rows 0 … {total - 1}, give 1 … {total}" if index else "the first begins at 0")
             )
         stages = [_cut(stage, first) for stage in stages if stage.first_row < first]
-        mine = [packings.setdefault(packing, len(packings)) for packing in _packings(one)]
+        mine = [packings.setdefault(packing, len(packings)) for packing in packings_of(one)]
         taken = _taken(stages, seed)
         before = [taken.get(number, 0) for number in mine]
         rows = most_rows(one.mixture, before) if one.rows is None else one.rows
@@ -231,7 +231,7 @@ def _compile(asked: Sequence[MixtureStage], windows: Sequence[int]) -> Plan:
         stages.append(PlannedStage(index, one.mixture, rows, first, first + rows, window, tuple(mine), tuple(before)))
         total = first + rows
         starts.append(first)
-        hashes.append(_chained(hashes[-1], one.mixture.order_hash, rows, window, one.at))
+        hashes.append(chained(hashes[-1], one.mixture.order_hash, rows, window, one.at))
     shared = [min([first for first in starts[index + 1 :]] + [total]) for index in range(len(asked))]
     return Plan(seed, tuple(stages), tuple(packings), tuple(zip(hashes[1:], shared, strict=True)))
 
@@ -245,12 +245,12 @@ def _compile_lengths(mixture: Mixture, size: int, rows_total: int | None, window
             f"of rows of {in_words(batches)} tokens none fill a batch of {size}: publish with a smaller "
             "mixture.batch_size, or a larger max_epochs"
         )
-    window = _WINDOW_BYTES if window_bytes is None else window_bytes
+    window = WINDOW_BYTES if window_bytes is None else window_bytes
     listed = [MixtureStage(mixture.of_length(length), batches[length] * size) for length in lengths]
     # each keeps its own window under way: together they hold what one would
-    windows = [max(window // len(listed), _least_window(one.mixture)) for one in listed]
+    windows = [max(window // len(listed), least_window(one.mixture)) for one in listed]
     plan = _compile(listed, windows)
-    hashed = _chained(plan.hash, "interleaving", size)
+    hashed = chained(plan.hash, "interleaving", size)
     return replace(
         plan,
         stages=tuple(replace(stage, index=0) for stage in plan.stages),
@@ -259,49 +259,12 @@ def _compile_lengths(mixture: Mixture, size: int, rows_total: int | None, window
     )
 
 
-def validation_plan(mixture: Mixture, packed: Mapping[str, tuple[int, int]]) -> Plan:
-    """All rows that were held out before packing, once, in stored order; those of several lengths by length, rising.
-
-    Args:
-        mixture: of the run, with its components of the train split.
-        packed: rows and tokens of every component of its shard table.
-
-    Raises:
-        ValueError: nothing was held out; says how a recipe does.
-    """
-    held_out = {name: found for name, found in packed.items() if name.split("/")[1] == "validation"}
-    if not held_out and mixture.runs:
-        raise ValueError(
-            "the mixture has no held-out rows: its recipe says `validation: false`, or nothing of its sources was held "
-            f"out; it has {', '.join(sorted(packed))}"
-        )
-    if not held_out:
-        raise ValueError(
-            "the run holds out no documents for validation: give `strata: {validation_fraction: 0.01}` to a source of "
-            f"its recipe, and run it again; packed are {', '.join(sorted(packed))}"
-        )
-    components = [Component(name, float(tokens), rows, tokens) for name, (rows, tokens) in sorted(held_out.items())]
-    by_length: dict[int, list[Component]] = {}
-    for component in components:
-        by_length.setdefault(mixture.length_of(component), []).append(component)
-    stages: list[PlannedStage] = []
-    packings: list[Packing] = []
-    for length, mine in sorted(by_length.items()):
-        one = mixture.of_components(mine, length)
-        first, rows = stages[-1].end_row if stages else 0, sum(component.rows for component in mine)
-        places, none = tuple(range(len(packings), len(packings) + len(mine))), (0,) * len(mine)
-        window = max(_WINDOW_BYTES // len(by_length), _least_window(one))
-        stages.append(PlannedStage(0, one, rows, first, first + rows, window, places, none))
-        packings += _packings(MixtureStage(one))
-    hashed = _chained("", PLAN_FORMAT, "stored", *(stage.mixture.order_hash for stage in stages))
-    return Plan(mixture.seed, tuple(stages), tuple(packings), ((hashed, stages[-1].end_row),), True)
-
-
-def _chained(before: str, *values: object) -> str:
+def chained(before: str, *values: object) -> str:
+    """A hash that goes on from one before: xxh3-128 (hex) of it and plain values."""
     return xxhash.xxh3_128_hexdigest(json.dumps([before, *values]).encode())
 
 
-def _packings(stage: MixtureStage) -> Iterable[Packing]:
+def packings_of(stage: MixtureStage) -> Iterable[Packing]:
     """What a stage's components draw from."""
     mixture = stage.mixture
     for component in mixture.components:
@@ -323,10 +286,10 @@ def _taken(stages: Sequence[PlannedStage], seed: int) -> dict[int, int]:
 
 
 def _default_window(mixture: Mixture) -> int:
-    return max(_WINDOW_BYTES, _least_window(mixture))
+    return max(WINDOW_BYTES, least_window(mixture))
 
 
-def _least_window(mixture: Mixture) -> int:
+def least_window(mixture: Mixture) -> int:
     """Two record batches of each component."""
     batch_bytes: int = max(TOKENS_PER_BATCH, mixture.sequence_length) * token_dtype(mixture.vocab_size).bit_width // 8
     return 2 * len(mixture.components) * batch_bytes

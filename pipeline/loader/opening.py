@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 from tokenmill.manifests.mixture import Mixture
-from tokenmill.manifests.plan import Plan, validation_plan
+from tokenmill.manifests.plan import Plan
+from tokenmill.manifests.validation import validation_plan
 from tokenmill.pipeline.loader.autoregressive import Autoregressive
 from tokenmill.pipeline.loader.batch import NoiseKey, Objective
 from tokenmill.pipeline.loader.block import Block

@@ -152,16 +152,12 @@ class Order:
 
     def first_visit(self, component: str, row: int) -> int | None:
         """The global row of a component's stored row in epoch 0 of the first stage asked for; None: it has none."""
-        found = [
-            (stage, at)
-            for stage, planned in enumerate(self.plan.stages)
-            for at, one in enumerate(planned.mixture.components)
-            if planned.index == 0 and one.name == component
-        ]
-        if not found:
+        first = [stage for stage in self.plan.stages if stage.index == 0]  # of several lengths one each
+        names = [[one.name for one in planned.mixture.components] for planned in first]
+        stage = next((number for number, own in enumerate(names) if component in own), None)
+        if stage is None:
             return None
-        ((stage, at),) = found
-        planned = self.plan.stages[stage]
+        planned, at = first[stage], names[stage].index(component)
         index = planned.components[at]
         with self._lock:
             position = self._place_of(stage, index, row)

@@ -6,7 +6,7 @@ row length that holds a conversation is part of its stratum, too.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tokenmill.manifests.audit import PACK_NOTES
 from tokenmill.manifests.balance import Balance, Tally, sum_tallies
 from tokenmill.manifests.keyed import key64
-from tokenmill.manifests.lengths import with_length
+from tokenmill.manifests.lengths import by_length
 from tokenmill.manifests.receipts import Output, Receipt, Task
 from tokenmill.manifests.schemas import LEFT_OUT
 from tokenmill.manifests.shards import SequenceFormat, write_batches
@@ -265,24 +265,12 @@ def _enter(
     if encoded.roles is not None:
         for name, count in tokens_of_roles(encoded, eos_id).items():
             found.roles[name] = found.roles.get(name, 0) + count
-    for (name, length), those in _by_length(sequences, stratum, encoded.lengths):
+    for name, length, those in by_length(stratum, sequences.lengths, encoded.lengths):
         if those.any():
             stream = found.streams[name, length]
             stream.encoded.append(chosen(encoded, those))
             stream.part_index.append(np.full(np.count_nonzero(those), part[0], np.int32))
             stream.part_row.append(rows[those])
-
-
-def _by_length(
-    sequences: Sequences, stratum: str, tokens: npt.NDArray[np.int64]
-) -> Iterator[tuple[tuple[str, int], npt.NDArray[np.bool_]]]:
-    """Strata and row lengths, and which documents of a stratum, of so many tokens each, go there."""
-    if not sequences.buckets:
-        yield (stratum, sequences.length), np.ones(len(tokens), np.bool_)
-        return
-    shortest = np.searchsorted(sequences.lengths, tokens)
-    for index, length in enumerate(sequences.lengths):
-        yield (with_length(stratum, length), length), shortest == index
 
 
 def _write_shard(

@@ -8,7 +8,8 @@ import pytest
 from tests.manifests.test_mixture import mixture_of
 from tokenmill.manifests.mix import Mix, MixedStage
 from tokenmill.manifests.mixture import Component, Mixture, RunPlace
-from tokenmill.manifests.plan import compile_plan, validation_plan
+from tokenmill.manifests.plan import compile_plan
+from tokenmill.manifests.validation import validation_plan
 
 
 def test_a_mix_is_named_by_its_hash():

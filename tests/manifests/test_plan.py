@@ -11,8 +11,9 @@ from tests.manifests.test_mixture import mixture_of, weighed
 from tokenmill.manifests.keyed import key64, keyed_permutation
 from tokenmill.manifests.limits import most_rows
 from tokenmill.manifests.mixture import Component, Mixture
-from tokenmill.manifests.plan import Plan, compile_plan, compile_stages, validation_plan
+from tokenmill.manifests.plan import Plan, compile_plan, compile_stages
 from tokenmill.manifests.stages import MixtureStage, check_stages
+from tokenmill.manifests.validation import validation_plan
 
 NAMES = [f"c{i}/train" for i in range(4)]
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from tests.manifests.test_mixture import mixture_of
 from tokenmill.manifests.limits import most_rows
 from tokenmill.manifests.mixture import Component, Mixture
-from tokenmill.manifests.plan import Plan, compile_plan, compile_stages, validation_plan
+from tokenmill.manifests.plan import Plan, compile_plan, compile_stages
 from tokenmill.manifests.planned import batches_of, planned_rows, rows_of_tokens
 from tokenmill.manifests.stages import MixtureStage
+from tokenmill.manifests.validation import validation_plan
 
 
 def mixed(rows: dict[str, int], batch_size: int, max_epochs: float = 1.0, **weights: float) -> Mixture:
