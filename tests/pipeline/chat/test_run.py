@@ -184,6 +184,26 @@ def test_what_is_taken_down_leaves_no_byte_in_turns(built: Path, tmp_path: Path)
     assert "its text was erased" in described(seen_at(opened(output), "sft", next(iter(run.parts["sft"])), 60), 99)
 
 
+@pytest.mark.parametrize("of", ["prompt", "answer"])
+def test_nor_where_one_side_is_compared(built: Path, tmp_path: Path, of: str):
+    """What duplicates by one side leave behind, verified by their texts, is erased with them."""
+    shutil.copytree(built / "raw", tmp_path / "raw")
+    other = secret_record() | {"link": "http://s.example/2"}
+    other["messages"] = [turn | {"content": f"{turn['content']} And {SECRET}."} for turn in other["messages"]]
+    with (tmp_path / "raw" / "a.jsonl").open("a") as file:
+        file.write(json.dumps(other) + "\n" + json.dumps(secret_record() | {"link": "http://s.example/3"}) + "\n")
+    recipe = write_recipe(tmp_path, RECIPE + f"dedup: {{of: {of}, verify: text}}\n")
+    output = tmp_path / "out"
+    run_inline(recipe, output)
+    steps = newest(output).value["balance"]["sft"]["steps"]
+    assert sum(tally[0] for tally in steps["deduplicate"]["dropped"].values()) >= 2
+    assert any(SECRET in text for _, text in texts_in(output))
+    removed(output, Asked(urls=tuple(f"http://s.example/{number}" for number in (1, 2, 3))))
+    erased(output)
+    assert {name.split("/")[0] for name, text in texts_in(output) if SECRET in text} == set()
+    assert_whole(output)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
