@@ -1,6 +1,7 @@
 """A source's `filters`: entries become signal groups with their parameters and bounds, checked and completed."""
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -103,7 +104,7 @@ def _classifier(given: Any) -> dict[str, Any]:
     entry = _Classifier.model_validate(given if isinstance(given, Mapping) else {})
     bounds = {key: _bound(key, getattr(entry, key)) for key in ("min_score", "max_score")}
     for key, value in bounds.items():
-        if isinstance(value, tuple) or (isinstance(value, int | float) and not 0 <= value <= 1):
+        if isinstance(value, int | float) and not 0 <= value <= 1:
             message = "{key} is {value}, and scores are 0 … 1: give such a number, null (off) or `percentile: P`"
             raise PydanticCustomError("bound", message, {"key": key, "value": repr(getattr(entry, key))})
     max_bytes = None if entry.max_bytes is None else int(entry.max_bytes)
@@ -182,9 +183,7 @@ def _split_settings(group: Group, given: Mapping[str, Any]) -> dict[str, Any]:
 def _bound(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return Percentile.model_validate(value)
-    if isinstance(value, list):
-        return tuple(str(item) for item in value)
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)):
         return value
     raise PydanticCustomError(
         "bound",

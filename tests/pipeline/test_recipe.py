@@ -77,6 +77,8 @@ def test_zero_null_and_percentile_are_three_bounds():
             "min_words: forty",
             "bound 'min_words' is a number, null (off) or `percentile: P`, not 'forty'",
         ),
+        ("min_words: 40", "min_words: [40]", "bound 'min_words' is a number, null (off) or `percentile: P`, not [40]"),
+        ("min_words: 40", "min_words: .nan", "bound 'min_words' is a number, null (off) or `percentile: P`, not nan"),
         ("sequences: {length: 64}\n", "", "sequences: this key is needed and is not there"),
         ("reader: warc", "reader: word", "r.yaml:5: sources[0].reader"),
         (

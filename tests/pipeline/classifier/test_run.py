@@ -208,7 +208,7 @@ def test_the_entry_in_a_recipe():
         ("label: negative", "labels: negative", "unknown key 'labels': did you mean 'label'"),
         ("- classifier: {name: edu", "- clasifier: {name: edu", "did you mean 'classifier'"),
         ("min_score: 0.5", "min_score: 50", "min_score is 50, and scores are 0 … 1"),
-        ("min_score: 0.5", "min_score: .nan", "min_score is nan, and scores are 0 … 1"),
+        ("min_score: 0.5", "min_score: .nan", "bound 'min_score' is a number, null .* not nan"),
         ("min_score: 0.5", "min_score: high", "bound 'min_score' is a number, null"),
         ("min_score: 0.5", "min_score: {percentil: 3}", "did you mean 'percentile'"),
         ("max_bytes: 100", "max_bytes: 0", "greater than 0"),
