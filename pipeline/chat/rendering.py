@@ -15,9 +15,10 @@ import jinja2
 from tokenmill.pipeline.chat.conversation import Conversation, Turn, message_of
 from tokenmill.pipeline.chat.limits import EndlessError
 from tokenmill.pipeline.chat.sandbox import PURE, MissingDateError, dumps
-from tokenmill.pipeline.chat.symbolic import Text, json_value
+from tokenmill.pipeline.chat.structures import json_value
+from tokenmill.pipeline.chat.symbolic import Text
 from tokenmill.pipeline.chat.template import MOST_REASON, ChatTemplate
-from tokenmill.pipeline.chat.tracing import TOOLS, Piece, Trace, Untracked, holds_symbol
+from tokenmill.pipeline.chat.tracing import TOOLS, Piece, Trace, Untracked, cut, holds_symbol
 
 MOST_LEAVES, MOST_SHAPES = 256, 20_000
 Leaf = TypeVar("Leaf")
@@ -26,6 +27,7 @@ _NAMES: dict[str, Any] = {
     "__builtins__": {"bool": bool, "len": len, "str": str, "tuple": tuple, "True": True, "False": False, "None": None},
     "kind": lambda value: type(value).__name__,
     "dumps": dumps,
+    "cut": cut,
     "inf": float("inf"),
     "nan": float("nan"),
     **{f"filter_{name}": function for name, function in PURE.items()},

@@ -24,8 +24,9 @@ from tokenmill.pipeline.chat.limits import (
     check_operator,
     check_width,
 )
-from tokenmill.pipeline.chat.symbolic import Number, Strings, Structure, Text, joined, tracked
-from tokenmill.pipeline.chat.template_code import Generation, TemplateDict, TemplateNamespace, TrackingCode
+from tokenmill.pipeline.chat.structures import Structure
+from tokenmill.pipeline.chat.symbolic import Strings, Text, joined, tracked
+from tokenmill.pipeline.chat.template_code import Generation, SafeText, TemplateDict, TemplateNamespace, TrackingCode
 from tokenmill.pipeline.chat.tracing import Symbol, Trace, Untracked, holds_symbol, plain, source_of, turn_of
 
 #: Filters of lists that look at what is in them in ways that are tracked.
@@ -132,9 +133,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """What is printed of a value."""
         if not isinstance(value, Symbol):
             return str(value)
-        if isinstance(value, Number):
-            return tracked(value.trace, f"str({value.source})", str(value.value), value.turn)
-        return value if isinstance(value, Text) else str(value)
+        if isinstance(value, Text):
+            return value
+        return tracked(value.trace, f"str({value.source})", str(value.value), value.turn)
 
     def holds(self, item: Any, container: Any) -> bool:
         """`item in container`."""
@@ -227,13 +228,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return value.method("items")()
         if name == "dictsort" and not rest and kwargs.keys() <= {"case_sensitive", "reverse"}:  # by keys, that is
             return function(dict(value.method("items")()) if isinstance(value, Structure) else value, **kwargs)
+        if name == "string" and isinstance(value, Symbol):
+            return self.shown(value)
         if isinstance(value, Text):
+            if name == "safe":
+                return SafeText(value.trace, value.pieces)
             if name in ("trim", "lower", "upper", "replace"):
                 return value.method("strip" if name == "trim" else name)(*rest, **kwargs)
             if name in ("first", "last"):
                 return self.getitem(value, 0 if name == "first" else -1)
-            if name in ("string", "default", "d"):
-                return value if name == "string" else function(*args, **kwargs)
+            if name in ("default", "d"):
+                return function(*args, **kwargs)
             if name in PURE and not holds_symbol((rest, kwargs)):
                 value.changed()
                 options = "".join(f", {source_of(option)}" for option in rest)

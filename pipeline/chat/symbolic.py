@@ -21,6 +21,7 @@ from tokenmill.pipeline.chat.tracing import (
     Symbol,
     Trace,
     Untracked,
+    cut,
     holds_symbol,
     plain,
     source_of,
@@ -39,7 +40,7 @@ _METHODS |= {"center", "ljust", "rjust", "expandtabs", "startswith", "endswith",
 _OF_ANY = {"replace", "removeprefix", "removesuffix", "startswith", "endswith", "find", "rfind", "count"}
 
 
-class _Value(Symbol):
+class Value(Symbol):
     """A Symbol that can be looked at."""
 
     __slots__ = ()
@@ -102,7 +103,7 @@ class _Value(Symbol):
         return tracked(self.trace, f"{self.source}[{key!r}]", self.value[key], self.turn)
 
 
-class Number(_Value):
+class Number(Value):
     """An int made of contents, such as a length or where something was found."""
 
     __slots__ = ()
@@ -132,41 +133,7 @@ class Number(_Value):
         return NotImplemented if isinstance(other, Symbol) else self._reckoned("%", self, other)
 
 
-class Structure(_Value):
-    """A list or dict of JSON, of fields or tools."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Iterator[Any]:
-        if not isinstance(self.value, dict):
-            return (self._item(at) for at in range(len(self)))
-        return iter(self.trace.observe(f"tuple({self.source})", tuple(self.value)))
-
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(self.value, dict):
-            return super().__getitem__(key)
-        if key not in self:
-            raise KeyError(key)
-        return self._item(plain(key))
-
-    def _item(self, key: Any) -> Any:
-        return json_value(self.trace, f"{self.source}[{key!r}]", self.value[key], self.turn)
-
-    def method(self, name: str) -> Callable[..., Any]:
-        """One of a dict's methods that change nothing."""
-        if isinstance(self.value, dict):
-            if name == "items":
-                return lambda: [(key, self._item(key)) for key in self]
-            if name == "keys":
-                return lambda: list(self)
-            if name == "values":
-                return lambda: [self._item(key) for key in self]
-            if name == "get":
-                return lambda key, default=None: self._item(key) if key in self else default
-        raise Untracked(f"method {name} of a {type(self.value).__name__} made of contents")
-
-
-class Strings(_Value):
+class Strings(Value):
     """A list or tuple of strings made of a content, such as split() gives."""
 
     __slots__ = ()
@@ -180,9 +147,40 @@ class Strings(_Value):
 
 
 class Parts(Strings):
-    """Strings that are never none: what split(separator) and partition() give."""
+    """Strings that are never none: what split(separator) and partition() give.
 
-    __slots__ = ()
+    Attributes:
+        origin: the text that has several pieces, of each of which a part has its share; the method; its arguments.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(
+        self,
+        trace: Trace,
+        source: str,
+        value: Any,
+        turn: int,
+        origin: "tuple[Text, str, tuple[str, ...]] | None" = None,
+    ) -> None:
+        super().__init__(trace, source, value, turn)
+        self.origin = origin
+
+    def _item(self, key: Any) -> Any:
+        if self.origin is None:
+            return super()._item(key)
+        text, name, args = self.origin
+        found = cut(tuple(piece.value for piece in text.pieces), name, args, key)
+        sources = "".join(f"{piece.source or repr(piece.value)}, " for piece in text.pieces)
+        source = f"cut(({sources}), {name!r}, {args!r}, {key})"
+        pieces = []
+        for at, (piece, value) in enumerate(zip(text.pieces, found, strict=True)):
+            own = f"{source}[{at}]"
+            if piece.source:
+                pieces.append(tracked(self.trace, own, value, piece.turn))
+            else:  # the template's own: it stands or falls, the same for all that go this way
+                pieces.append(self.trace.observe(own, value))
+        return joined(self.trace, pieces)
 
     def __getitem__(self, key: Any) -> Any:
         if type(key) is int and key in (0, -1):
@@ -191,7 +189,7 @@ class Parts(Strings):
         return Strings(found.trace, found.source, found.value, found.turn) if isinstance(found, Parts) else found
 
 
-class Text(_Value):
+class Text(Value):
     """A string made of contents: pieces, one after the other.
 
     Attributes:
@@ -212,10 +210,10 @@ class Text(_Value):
         raise Untracked("a loop over a content's characters")
 
     def __add__(self, other: Any) -> Any:
-        return joined(self.trace, (self, other)) if isinstance(other, str | Text) else NotImplemented
+        return joined(self.trace, (self, _unmarked(other))) if isinstance(other, str | Text) else NotImplemented
 
     def __radd__(self, other: Any) -> Any:
-        return joined(self.trace, (other, self)) if isinstance(other, str) else NotImplemented
+        return joined(self.trace, (_unmarked(other), self)) if isinstance(other, str) else NotImplemented
 
     def __bool__(self) -> bool:
         return any(piece.value for piece in self.pieces if not piece.source) or super().__bool__()
@@ -245,10 +243,18 @@ class Text(_Value):
             source = f"{self.source}.{name}({', '.join(parts)})"
             turn = turn_of((self, args, kwargs))
             if "partition" in name or ("split" in name and args and args[0] is not None):
-                return Parts(self.trace, source, value, turn)
+                several = len(self.pieces) > 1 and not kwargs and all(type(arg) is str for arg in args)
+                return Parts(self.trace, source, value, turn, (self, name, args) if several else None)
             return tracked(self.trace, source, value, turn)
 
         return call
+
+
+def _unmarked(other: Any) -> Any:
+    """A string that is added; one that filter `safe` gave would escape the content for HTML."""
+    if hasattr(other, "__html__"):
+        raise Untracked("a content is added to what is marked safe")
+    return other
 
 
 def tracked(trace: Trace, source: str, value: Any, turn: int) -> Any:
@@ -261,16 +267,6 @@ def tracked(trace: Trace, source: str, value: Any, turn: int) -> Any:
         return Strings(trace, source, value, turn)
     if isinstance(value, int) and not isinstance(value, bool):
         return Number(trace, source, value, turn)
-    return trace.observe(source, value)
-
-
-def json_value(trace: Trace, source: str, value: Any, turn: int) -> Any:
-    """A value of JSON that `source` gives; its type is observed."""
-    kind = trace.observe(f"kind({source})", type(value).__name__)
-    if kind in ("list", "dict"):
-        return Structure(trace, source, value, turn)
-    if kind in ("str", "int"):
-        return tracked(trace, source, value, turn)
     return trace.observe(source, value)
 
 

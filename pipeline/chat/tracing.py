@@ -70,6 +70,26 @@ class Symbol:
         return str(self)
 
 
+def cut(parts: tuple[str, ...], method: str, args: tuple[str, ...], index: int) -> tuple[str, ...]:
+    """Of strings that are one text the share that each has of a part of that text.
+
+    Args:
+        parts: in order.
+        method: of strings, that gives the text's parts: split or rsplit with a separator, partition or rpartition.
+        args: of the method.
+        index: of the part.
+    """
+    found = getattr("".join(parts), method)(*args)
+    index %= len(found)
+    between = 0 if "partition" in method else len(args[0])
+    begin = sum(map(len, found[:index])) + between * index
+    end, at, shares = begin + len(found[index]), 0, []
+    for part in parts:
+        shares.append(part[max(begin - at, 0) : max(end - at, 0)])
+        at += len(part)
+    return tuple(shares)
+
+
 def _symbols(value: Any) -> Iterator[Symbol]:
     if isinstance(value, Symbol):
         yield value

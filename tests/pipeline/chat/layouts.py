@@ -139,6 +139,19 @@ GENERATION = """
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
 """
 
+#: Puts control tokens before an answer and cuts what is joined, as Nemotron's does.
+PREFIXED = """
+{%- for message in messages %}
+    {%- set content = message.content %}
+    {%- if message.role == 'assistant' %}
+        {%- if '</think>' not in content %}{% set content = '<think></think>' ~ content %}{% endif %}
+        {%- if not loop.last %}{% set content = '<think></think>' ~ content.split('</think>')[-1].rstrip() %}{% endif %}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\\n' ~ content ~ '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{% endif %}
+"""
+
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TOOLS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
 HEADERS = ["<|begin_of_text|>", "<|startoftext|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
@@ -146,6 +159,7 @@ HEADERS = ["<|begin_of_text|>", "<|startoftext|>", "<|start_header_id|>", "<|end
 LAYOUTS: dict[str, tuple[str, str, str, list[str], list[str], str]] = {
     "Qwen2.5": (QWEN2, "<|endoftext|>", "<|im_end|>", CHATML, TOOLS[:2], "qwen2"),
     "Qwen3": (QWEN3, "<|endoftext|>", "<|im_end|>", CHATML, TOOLS, "qwen2"),
+    "prefixed": (PREFIXED, "<|endoftext|>", "<|im_end|>", CHATML, TOOLS[-2:], "qwen2"),
     "Llama 3": (LLAMA3, "<|begin_of_text|>", "<|eot_id|>", HEADERS, [], "llama3"),
     "Gemma": (GEMMA, "<bos>", "<end_of_turn>", ["<bos>", "<start_of_turn>", "<end_of_turn>"], [], "Gemma"),
     "Mistral": (MISTRAL, "<s>", "</s>", ["[INST]", "[/INST]"], [], "Metaspace first"),

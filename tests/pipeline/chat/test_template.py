@@ -24,11 +24,11 @@ def test_renderings_are_those_of_transformers(name):
     template, rng = layouts.template(name), random.Random(5)
     found = renderer(template)
     for _ in range(150):
-        conversation = chats.conversation(rng, reasoning=name == "Qwen3", tools=name == "Qwen2.5")
+        conversation = chats.conversation(rng, reasoning=name in ("Qwen3", "prefixed"), tools=name == "Qwen2.5")
         expected = rendered(template, conversation)
         assert replayed(found, conversation) == expected
         assert template.render(conversation) == expected
-    if name not in ("Qwen2.5", "Qwen3"):
+    if name not in ("Qwen2.5", "Qwen3", "prefixed"):
         assert found.runs == 8  # with and without a system prompt, one to four answers
 
 

@@ -100,7 +100,8 @@ def test_ids_are_those_of_transformers(name):
     rng = random.Random(3)
     tokenizer = peer(layouts.tokenizer_json(name), layouts.template(name))
     conversations = [
-        chats.conversation(rng, reasoning=name == "Qwen3", tools=name == "Qwen2.5", plain=True) for _ in range(150)
+        chats.conversation(rng, reasoning=name in ("Qwen3", "prefixed"), tools=name == "Qwen2.5", plain=True)
+        for _ in range(150)
     ]
     found = encoder(name).encode(conversations)
     for number, one in enumerate(conversations):
