@@ -23,7 +23,7 @@ from tokenmill.pipeline.tokens.piece_cache import CACHE_BYTES
 
 I64 = npt.NDArray[np.int64]
 #: Raised when the same conversations and template become other tokens.
-VERSION = 1
+VERSION = 2
 #: What a conversation is left out for that is no sample to train on: a prompt whose answer is to be found and checked.
 UNANSWERED = "unanswered"
 #: And for `layout: preference`: a conversation that is no pair.

@@ -27,7 +27,7 @@ from tokenmill.pipeline.chat.plain_chats import PlainChats
 from tokenmill.pipeline.chat.plan import Plan, finder, plan_of, split_answers
 from tokenmill.pipeline.chat.rendering import Renderer, Skeleton, marks_of
 from tokenmill.pipeline.chat.segments import SegmentEncoder
-from tokenmill.pipeline.chat.spans import stretches
+from tokenmill.pipeline.chat.spans import ends_of, stretches
 from tokenmill.pipeline.chat.template import ChatTemplate
 from tokenmill.pipeline.chat.token_places import assemble
 from tokenmill.pipeline.chat.whole_text import encode_whole
@@ -95,9 +95,7 @@ class ChatEncoder:
         self._answer_finder = finder(self._answer_names)
         marks = marks_of(template)
         self._prompt = marks.prompt
-        tail, between = (self._controls.findall(text) for text in (marks.tail, marks.between))
-        # Before a user's next turn stands an end and a header; one control token alone is of the header.
-        self._ends = tuple(dict.fromkeys(tail[:1] + (between[:1] if len(between) > 1 else []))) if tail else ()
+        self._ends = ends_of(marks.tail, marks.between, self._controls)
         self._generation = template.generation
         self._renderer: Renderer[Plan] = Renderer(template, self._plan, add_generation_prompt=add_generation_prompt)
         self._plain = PlainChats(self._plain_plan, {name: self._ids[name] for name in self._answer_names})

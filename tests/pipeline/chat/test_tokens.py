@@ -200,6 +200,13 @@ def test_what_a_template_prints_around_thoughts_is_an_answer():
             "",
             ["A<|im_end|>", "B<|eos|>"],
         ),
+        (
+            "<|im_start|>u\n{}<|im_end|>",
+            "<|im_start|>a\n{}<|eos|><|im_end|>",
+            None,
+            "<|eos|>",
+            ["A<|eos|><|im_end|>", "B<|eos|><|im_end|>"],
+        ),
         ("<|im_start|>{}", "<|im_end|>{}", None, "", ["A", "B"]),
         ("<|im_start|>{}", "<|im_end|>{}", None, "<|eos|>", ["A", "B<|eos|>"]),
         ("### U: {}\n", "### A: {}\n", None, "<|eos|>", ["A", "B\n<|eos|>"]),
