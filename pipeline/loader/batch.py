@@ -255,6 +255,7 @@ class Gathered(NamedTuple):
         identities: gives uint64 [B], hash of each row's unit and its place there, the same in every visit; most
             objectives do not ask.
         batch_rows: first row of the global batch, and of the next one.
+        origin: row that global batches are counted from; a later one for each further length of a validation split.
         checks: of prompts: what each one's answer is checked against, and how; None in other shards.
     """
 
@@ -267,6 +268,7 @@ class Gathered(NamedTuple):
     epoch: I32
     identities: Callable[[], npt.NDArray[np.uint64]]
     batch_rows: tuple[int, int]
+    origin: int = 0
     checks: list[tuple[str, str | None]] | None = None
 
 

@@ -97,19 +97,24 @@ class Block:
         """xxh3-128 (hex) of all that decides the noise of a row, but for the seed."""
         return parameters_hash("block/1", self, mask_token_id=mask_token_id)
 
+    def check_length(self, length: int) -> None:
+        """Raise ValueError unless every block size divides rows of so many tokens."""
+        for _, size in self.schedule:
+            if length % size:
+                near = max(d for d in range(1, min(size, length) + 1) if length % d == 0)
+                raise ValueError(
+                    f"block_size {size} does not divide rows of {length} tokens: give {near}, or other rows"
+                )
+
     def size_of(self, batch_rows: tuple[int, int], length: int) -> int:
         """The block size of a global batch.
 
         Raises:
             ValueError: it changes within the batch, or within any of this size; or a size does not divide L.
         """
+        self.check_length(length)
         first, behind = batch_rows
-        for start, size in self.schedule:
-            if length % size:
-                near = max(d for d in range(1, min(size, length) + 1) if length % d == 0)
-                raise ValueError(
-                    f"block_size {size} does not divide rows of {length} tokens: give {near}, or other rows"
-                )
+        for start, _ in self.schedule:
             if start > first and (start - first) % (behind - first):
                 raise ValueError(
                     f"block_size changes at global row {start}, within a batch of {behind - first} rows: let it change "
@@ -125,7 +130,8 @@ class Block:
         """
         clean, rows = gathered.clean, gathered.rows
         length = clean.shape[1]
-        size = self.size_of(gathered.batch_rows, length)
+        first, behind = gathered.batch_rows
+        size = self.size_of((first - gathered.origin, behind - gathered.origin), length)
         maskable, documents = _places(gathered, size, noise_key.eos_id)
         drawn = self._draws(gathered, noise_key.seed, length // size)
         noise_threshold = noise.thresholds(drawn, self.least, self.most).reshape(-1)

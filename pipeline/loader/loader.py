@@ -273,6 +273,7 @@ class Loader:
             epoch=wanted.rows.epoch,
             identities=partial(self.order.identities, wanted.rows, wanted.stage),
             batch_rows=(wanted.first_row, wanted.first_row + self._share.batch_size),
+            origin=self._share.origin(wanted.first_row),
         )
         gathered = padded(gathered, self._noise_key.filler)
         batch_type = KeyedBatch if self._noise_key.on_device else self.objective.batch_type

@@ -2,7 +2,8 @@
 
     independent   T is the row's own draw
     batch         of each aligned group of N global rows one is in each of N strata: T' = (s · 2^32 + T) // N,
-                  s from a permutation keyed (seed, group), so that no step has only easy or only hard rows
+                  s from a permutation keyed (seed, group), so that no step has only easy or only hard rows; held-out
+                  rows of several lengths have groups of their own in each
     visit         of E visits of a row one is in each of E strata: s = π(e mod E) in its epoch e, π keyed (seed, unit,
                   row in it), for data that is seen often, such as SFT of 12 epochs
 
@@ -64,12 +65,13 @@ class NoiseLevels:
             group, members = gathered.identities(), gathered.epoch.astype(np.int64) % self.strata
         else:
             first, behind = gathered.batch_rows
-            if first % self.strata or (behind - first) % self.strata:
+            if (first - gathered.origin) % self.strata or (behind - first) % self.strata:
                 raise ValueError(
                     f"global rows {first} … {behind - 1} are a batch of {behind - first}, which does not consist of "
                     f"whole groups of {self.strata}: 'batch' noise levels need a batch_size that {self.strata} divides"
                 )
-            group, members = gathered.rows.astype(np.uint64) // np.uint64(self.strata), gathered.rows % self.strata
+            number, members = np.divmod(gathered.rows - gathered.origin, self.strata)
+            group = (number + gathered.origin).astype(np.uint64)  # no length has a number of another's
         permuted = keyed_permutations(mix64(group, key), self.strata)
         return permuted[np.arange(members.size), members]
 

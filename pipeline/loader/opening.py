@@ -124,6 +124,9 @@ def open_mixture(
     noise_key = _noise_key(params, opened[0].mixture, seed, mask_token_id, masks == "device")
     order = _order(stages, opened, split, window_bytes, repeats)
     plan = order.plan
+    if isinstance(params, Block):
+        for stage in plan.stages:  # before training, not at the first batch of a length that comes late
+            params.check_length(stage.mixture.sequence_length)
     if plan.stored:
         share = share.up_to(tuple(stage.end_row for stage in plan.stages))
     else:

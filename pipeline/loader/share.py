@@ -99,6 +99,11 @@ class Share:
         at = bisect_right(self.borders, first)
         return min(first + self.batch_size, self.borders[at] if at < len(self.borders) else total)
 
+    def origin(self, first: int) -> int:
+        """The row that the global batch from `first` on is counted from: 0, or the border before it."""
+        at = bisect_right(self.borders, first)
+        return self.borders[at - 1] if at else 0
+
     def batches(self, first: int, total: int) -> int:
         """Global batches from row `first` to `total`; what fills none counts where there are borders."""
         if not self.borders:

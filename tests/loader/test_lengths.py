@@ -8,7 +8,7 @@ import pytest
 from tests.loader.small_run import Stored
 from tokenmill.manifests.lengths import length_of
 from tokenmill.manifests.shards import DIALOGUE
-from tokenmill.pipeline.loader import Stage, open_mixture
+from tokenmill.pipeline.loader import Block, LladaSft, NoiseLevels, Stage, open_mixture
 from tokenmill.pipeline.loader.opening import open_order
 
 EPOCHS = 3
@@ -186,6 +186,34 @@ def test_held_out_rows_once_by_length_whatever_the_batch_size(run, batch_size, d
         again.load_state_dict(batches[done - 1].state)
         assert again.num_batches == len(batches) - done
         assert listed(again) == listed(batches[done:])
+
+
+@pytest.mark.parametrize("batch_size", [4, 8])
+def test_noise_levels_of_held_out_rows_are_of_groups_in_each_length(run, batch_size):
+    """Rows of the second length begin at 7, which no group of 4 does."""
+    levels = NoiseLevels("batch", 4)
+    batches = list(opened(run, batch_size=batch_size, split="validation", objective=LladaSft(noise_levels=levels)))
+    found = {
+        int(k): int(4 * level.max())
+        for batch in batches
+        for k, level in zip(batch.rows, batch.mask_probability, strict=True)
+        if k >= 0
+    }
+    assert sorted(found) == list(range(14))
+    for group in (range(4), range(7, 11)):
+        assert sorted(found[k] for k in group) == [0, 1, 2, 3]
+
+
+def test_the_schedule_of_block_sizes_begins_with_each_length_of_held_out_rows(run):
+    params = Block(block_size=((0, 2), (4, 8)))
+    batches = list(opened(run, split="validation", objective=params))
+    assert [(batch.block_size, batch.clean.shape[1]) for batch in batches] == [(2, 8), (8, 8), (2, 64), (8, 64)]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_block_size_that_one_length_is_no_multiple_of_is_refused_at_once(run, split):
+    with pytest.raises(ValueError, match="block_size 16 does not divide rows of 8 tokens: give 8"):
+        opened(run, split=split, objective=Block(block_size=16))
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
