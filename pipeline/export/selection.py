@@ -30,7 +30,7 @@ class Selection:
         sources: their names, sorted.
         shards: rows of the shard table, in its order: by component, unit and path.
         sequences: what the first shard states: vocabulary and special ids, which all share, and its L.
-        mixture: of the run, or its rows of the length that was asked for; None where nothing was kept for training.
+        mixture: of the run; None where nothing was kept for training.
     """
 
     storage: Storage
@@ -84,7 +84,6 @@ def select_shards(storage: Storage, sources: Sequence[str], split: str, length: 
     mixture = read_mixture(storage, published.value["mixture"]) if published.value["mixture"] else None
     if mixture is not None:
         _check_mixture(storage.url(first["path"]), sequences, mixture, length_of(first["component"]))
-        mixture = mixture.of_length(length) if length in mixture.lengths else mixture
     selection = Selection(storage, published, split, names, shards, sequences, mixture)
     check_tokens(selection, published.value["balance"])
     return selection

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenmill.manifests.lengths import in_words, length_of
-from tokenmill.manifests.plan import compile_plan
+from tokenmill.manifests.mixture import Mixture
+from tokenmill.manifests.plan import Plan, compile_plan
 from tokenmill.manifests.receipts import hash_json
 from tokenmill.manifests.shards import CONCAT, DIALOGUE
 from tokenmill.pipeline.export import chat_files, folder, hugging_face, mds, megatron, smdm
@@ -146,7 +147,18 @@ def _ordered(selection: Selection, format: Format, num_rows: int | None, file_by
         or len(selection.sources) < len(selection.published.value["sources"])
     ):
         raise ValueError("--rows takes rows in the mixture's order, which is of the train split of all sources")
-    return replace(rows, plan=compile_plan(mixture, num_rows))
+    return replace(rows, plan=_plan(mixture, sequences.length, num_rows))
+
+
+def _plan(mixture: Mixture, length: int, num_rows: int) -> Plan:
+    """The order of training; of rows of one of several lengths, as they come there among the others."""
+    if mixture.batch_size is None:
+        return compile_plan(mixture, num_rows)
+    stages = {stage.mixture.sequence_length: stage for stage in compile_plan(mixture).stages}
+    most = stages[length].rows if length in stages else 0
+    if num_rows > most:
+        raise ValueError(f"--rows {num_rows} is more than the {most} rows of {length} tokens that training takes")
+    return compile_plan(stages[length].mixture, most, stages[length].window_bytes)
 
 
 def _asked(selection: Selection, format: Format, num_rows: int | None, file_bytes: int | None) -> dict[str, Any]:

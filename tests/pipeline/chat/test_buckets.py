@@ -241,6 +241,23 @@ def test_rows_in_the_order_of_training_are_those_of_a_length(built: Path, tmp_pa
     assert [row["input_ids"] for row in rows] == first
 
 
+def test_rows_of_a_length_come_from_all_sources_as_in_training(copied: Path):
+    datasets = pytest.importorskip("datasets")
+    source = "  - {name: chat, reader: chat, root: raw, paths: [raw/*.jsonl]}\n"
+    two = "".join(source.replace("chat,", f"{n},", 1).replace("*", n[1:]) for n in ("s0", "s1"))
+    Path("two.yaml").write_text(BUCKETED.replace(source, two).replace("batch_size: 4", "batch_size: 2"))
+    run_inline(Path("two.yaml"), "two")
+    batches = list(open_mixture("two", batch_size=2, objective="dream"))
+    for length in BUCKETS:
+        taken = [ids for batch in batches if batch.clean.shape[1] == length for ids in batch.clean.tolist()]
+        count = max(1, len(taken) * 2 // 3)
+        exported(Path("two"), "datasets", Path(f"{length}"), length=length, num_rows=count)
+        assert [row["input_ids"] for row in datasets.load_from_disk(str(length))] == taken[:count]
+        told = f"--rows {len(taken) + 1} is more than the {len(taken)} rows of {length} tokens that training takes"
+        with pytest.raises(ValueError, match=told):
+            exported(Path("two"), "datasets", Path("more"), length=length, num_rows=len(taken) + 1)
+
+
 @pytest.mark.parametrize("kind", ["dllm", "megatron"])
 def test_all_lengths_and_the_longest_alone_are_two_exports(built: Path, tmp_path: Path, kind: str):
     whole = exported(built / "bucketed", kind, tmp_path / "out")
