@@ -239,8 +239,8 @@ def trace(
             piece.update(_raw_json(record))
         lines.append("\n".join([traced.told(row), *(line for record in of_row for line in ("", *_raw_told(record)))]))
     if as_json:
-        plan = opened.mixture.order.plan
-        click.echo(json.dumps({"mixture": plan.mixture.path, "plan": plan.hash, "rows": values}, indent=2))
+        path = opened.mixture.stages[0].mixture.path  # the plan's own may be the part of one length
+        click.echo(json.dumps({"mixture": path, "plan": opened.mixture.order.plan.hash, "rows": values}, indent=2))
     else:
         click.echo("\n\n".join(lines))
 

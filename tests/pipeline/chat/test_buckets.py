@@ -192,7 +192,9 @@ def test_a_conversation_is_found_in_its_row_and_the_row_in_the_order(built: Path
         if stratum.startswith("validation"):
             assert piece["global_row"] is None
             continue
-        (row,) = json.loads(asked("trace", run, "--row", str(piece["global_row"]), "--json"))["rows"]
+        traced = json.loads(asked("trace", run, "--row", str(piece["global_row"]), "--json"))
+        assert traced["mixture"] == newest(run).value["mixture"]
+        (row,) = traced["rows"]
         assert (row["length"], row["component"]) == (length, f"chat/{stratum}")
         assert [piece["document"] for piece in row["pieces"]] == [name]
         batch = next(
