@@ -109,9 +109,12 @@ def component_shares(
     """
     sources = {part.source for part in parts}
     weights: dict[str, float] = defaultdict(float)
+    named = [name for name in recipe.mixture.weights if name == without_length(name)]
     for name, weight in recipe.mixture.weights.items():
         if name.split("/")[0] in sources:
-            weights[without_length(name).split(MARK)[0]] += weight
+            told = without_length(name)  # how long rows are is not known yet: a length's weight is of all lengths
+            claimed = name if told == name else claim_of(told, named) or told
+            weights[claimed.split(MARK)[0]] += weight
     if not recipe.mixture.weights:
         for part in parts:
             weights[part.source] += kept_bytes[part.key]

@@ -178,6 +178,8 @@ def test_shares_are_the_mixtures(made):
     # a source that came with a later generation has no share, and takes none from the others
     only_web = [part for part in parts if part.source == "web"]
     assert component_shares(recipe(weights=weights), only_web, kept, 700) == {"web/train/en": 500, "web": 200}
+    weights = {"web/train/en/length=64": 4.0, "web": 2.0, "notes/train/length=64": 1.0, "notes/train/length=96": 1.0}
+    assert component_shares(recipe(weights=weights), parts, kept, 800) == {"web": 600, "notes/train": 200}
 
 
 def test_nothing_to_draw_from(tmp_path: Path):
