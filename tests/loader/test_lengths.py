@@ -91,6 +91,20 @@ def test_each_batch_has_one_length_and_each_row_its_visits(run):
     assert len(set(first)) > 1, "lengths come among each other"
 
 
+def test_the_longest_rows_may_be_the_commonest(make_run):
+    names = ["web/train/length=64", "web/train/length=8"]
+    units = [[[[8, 8]]], [[[4, 4]]]]
+    form = {"length": 64, "vocab_size": 50, "layout": DIALOGUE, "batch_size": 4}
+    run = make_run([stored(name, shards) for name, shards in zip(names, units, strict=True)], **form)
+    loader = opened(run)
+    assert [stage.mixture.sequence_length for stage in loader.plan.stages] == [64, 8]
+    for batch in loader:
+        for ids, component, row in zip(batch.clean, batch.component, batch.stored_row, strict=True):
+            name = batch.component_names[component]
+            valid = run.valid[name][row]
+            assert ids[:valid].tolist() == run.rows[name][row][:valid].tolist()
+
+
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 1), (2, None), (4, 1), (2, 1)])
 def test_ranks_and_micro_batches_share_the_same_rows(run, ranks, micro):
     whole = sorted(listed(opened(run)))

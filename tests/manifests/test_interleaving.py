@@ -54,6 +54,13 @@ def test_any_rows_in_any_order_and_back(plan, data):
     assert back == k.tolist()
 
 
+def test_back_from_both_sides_of_a_block_s_end():
+    plan = Interleaving(3, 2, (1500, 900, 1))
+    for k in (*range(2 * 1024 - 20, 2 * 1024 + 20), *range(2 * 2048 - 20, 2 * 2048 + 20)):
+        places = plan.places(np.array([k]))
+        assert plan.global_row(int(places.stage[0]), int(places.row[0])) == k
+
+
 @settings(max_examples=40, deadline=None)
 @given(INTERLEAVINGS)
 def test_every_block_has_its_share_of_each_stage(plan):

@@ -133,6 +133,11 @@ def test_a_length_that_fills_no_batch_is_left_out_and_none_is_an_error():
         compile_plan(mixed({"a/64": 9, "a/512": 7}, 10))
 
 
+def test_of_lengths_with_as_many_batches_the_shorter_comes_first():
+    plan = compile_plan(mixed({"a/4096": 16, "a/64": 16, "a/512": 24}, 8))
+    assert [stage.mixture.sequence_length for stage in plan.stages] == [512, 64, 4096]
+
+
 def test_tokens_that_are_asked_for_have_room():
     mixture = mixed({"a/512": 90, "a/1024": 30}, 8)
     assert rows_of_tokens(mixture, 1) == 8
@@ -176,6 +181,7 @@ def test_held_out_rows_come_by_length():
         (5, 10, 512),
     ]
     assert plan.stage_of(range(10)).tolist() == [0] * 5 + [1] * 5
+    assert [stage.window_bytes for stage in plan.stages] == [128 << 20] * 2
 
 
 def test_a_manifest_says_the_batch_size_and_names_say_lengths():

@@ -338,6 +338,24 @@ def test_weights_of_a_length(copied: Path, before: str, after: str, shares: dict
         assert weights[length] / sum(weights.values()) == pytest.approx(share)
 
 
+def test_what_was_seen_often_counts_more_in_rows_of_every_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    lines = [json.dumps(record) + "\n" for record in records()[:30]]
+    Path("raw/a.jsonl").write_text("".join(lines + lines[:10]))
+    Path("template.jinja").write_text(TEMPLATE)
+    text = BUCKETED.replace("validation_fraction: 0.2", "by: [copies], copies: [1, 2]")
+    Path("r.yaml").write_text(text.replace("batch_size: 4", "batch_size: 1, rehydrate: {2: 3}"))
+    run_inline(Path("r.yaml"), "out")
+    mixture = read_mixture(Storage("out"), newest("out").value["mixture"])
+    packed = rows_of(Path("out")).values()
+    assert {one.name for one in mixture.components} == {f"chat/{stratum}" for stratum, _, _, _ in packed}
+    for copies, weight in (("1", 1), ("2+", 3)):
+        mine = [one for one in mixture.components if f"/copies={copies}/length=" in one.name]
+        assert len(mine) > 1
+        assert all(one.weight == weight * one.tokens for one in mine)
+
+
 def test_tokens_that_are_asked_for(copied: Path):
     text = BUCKETED.replace("max_epochs: 3", "max_epochs: 3, tokens: TOKENS")
     Path("bucketed.yaml").write_text(text.replace("TOKENS", "4000"))
