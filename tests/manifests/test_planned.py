@@ -82,6 +82,14 @@ def test_nothing_comes_oftener_than_it_may_and_little_is_left_over(mixture):
     assert rows == {**dict.fromkeys(rows, 0), **taken(plan)}
 
 
+def test_a_length_whose_share_is_rounded_up_gives_no_more_than_it_may():
+    rows = {"a/64": 1, "a/128": 10, "a/512": 2, "b/64": 11, "b/128": 12, "c/64": 7, "c/512": 5, "d/64": 12}
+    mixture = mixed({**rows, "d/128": 2, "d/512": 6}, 1, b=1.5)
+    of_64 = [mixture.length_of(one) == 64 for one in mixture.components]
+    share = sum(n for n, mine in zip(mixture.counts(most_rows(mixture)), of_64, strict=True) if mine)
+    assert (share, most_rows(mixture.of_length(64)), batches_of(mixture)[64]) == (25, 24, 24)
+
+
 def shares(mixture: Mixture) -> dict[int, Fraction]:
     """Of each length, of all rows."""
     found = dict.fromkeys(mixture.lengths, Fraction(0))
