@@ -18,7 +18,7 @@ from tokenmill.pipeline.chat.sandbox import PURE, MissingDateError, dumps
 from tokenmill.pipeline.chat.structures import json_value
 from tokenmill.pipeline.chat.symbolic import Text
 from tokenmill.pipeline.chat.template import MOST_REASON, ChatTemplate
-from tokenmill.pipeline.chat.tracing import TOOLS, Piece, Trace, Untracked, cut, holds_symbol
+from tokenmill.pipeline.chat.tracing import TOOLS, Piece, Trace, Untracked, cut, escaped, holds_symbol
 
 MOST_LEAVES, MOST_SHAPES = 256, 20_000
 Leaf = TypeVar("Leaf")
@@ -28,6 +28,7 @@ _NAMES: dict[str, Any] = {
     "kind": lambda value: type(value).__name__,
     "dumps": dumps,
     "cut": cut,
+    "escape": escaped,
     "inf": float("inf"),
     "nan": float("nan"),
     **{f"filter_{name}": function for name, function in PURE.items()},

@@ -25,8 +25,8 @@ from tokenmill.pipeline.chat.limits import (
     check_width,
 )
 from tokenmill.pipeline.chat.structures import Structure
-from tokenmill.pipeline.chat.symbolic import Strings, Text, joined, tracked
-from tokenmill.pipeline.chat.template_code import Generation, SafeText, TemplateDict, TemplateNamespace, TrackingCode
+from tokenmill.pipeline.chat.symbolic import Number, Strings, Text, joined, tracked
+from tokenmill.pipeline.chat.template_code import Generation, TemplateDict, TemplateNamespace, TrackingCode
 from tokenmill.pipeline.chat.tracing import Symbol, Trace, Untracked, holds_symbol, plain, source_of, turn_of
 
 #: Filters of lists that look at what is in them in ways that are tracked.
@@ -232,7 +232,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return self.shown(value)
         if isinstance(value, Text):
             if name == "safe":
-                return SafeText(value.trace, value.pieces)
+                return Text(value.trace, value.pieces, safe=True)
             if name in ("trim", "lower", "upper", "replace"):
                 return value.method("strip" if name == "trim" else name)(*rest, **kwargs)
             if name in ("first", "last"):
@@ -246,6 +246,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 made = function(value.value, *rest, **kwargs)
                 return tracked(value.trace, f"filter_{name}({value.source}{options})", made, value.turn)
             raise Untracked(f"filter {name} of a content")
+        if name in ("min", "max") and not rest and not kwargs and all(isinstance(one, int | Number) for one in value):
+            return function(*args)
         if name in _THROUGH and not holds_symbol((rest, kwargs)):
             return function(*args, **kwargs)
         raise Untracked(f"filter {name} of what is made of contents")

@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from tokenmill.pipeline.chat.string_methods import METHODS, OF_ANY_ARGUMENT
 from tokenmill.pipeline.chat.tracing import (
     MIXED,
     MOST_SOURCE,
@@ -22,6 +23,7 @@ from tokenmill.pipeline.chat.tracing import (
     Trace,
     Untracked,
     cut,
+    escaped,
     holds_symbol,
     plain,
     source_of,
@@ -32,12 +34,6 @@ _MOST_PIECES = 100_000
 _COMPARED = {"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt}
 _COMPARED |= {">=": operator.ge}
 _RECKONED = {"+": operator.add, "-": operator.sub, "*": operator.mul, "%": operator.mod}
-#: Methods that depend on the string and the arguments alone, and raise for no string; those named is… go with them.
-_METHODS = {"strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "casefold", "swapcase", "replace"}
-_METHODS |= {"removeprefix", "removesuffix", "split", "rsplit", "splitlines", "partition", "rpartition", "zfill"}
-_METHODS |= {"center", "ljust", "rjust", "expandtabs", "startswith", "endswith", "find", "rfind", "count"}
-#: Those of them that raise for no argument that is a string.
-_OF_ANY = {"replace", "removeprefix", "removesuffix", "startswith", "endswith", "find", "rfind", "count"}
 
 
 class Value(Symbol):
@@ -194,26 +190,29 @@ class Text(Value):
 
     Attributes:
         pieces: at least one of them a content's, or generated.
+        safe: filter `safe` marked it, which tells when something is added.
     """
 
-    __slots__ = ("pieces",)
+    __slots__ = ("pieces", "safe")
 
-    def __init__(self, trace: Trace, pieces: tuple[Piece, ...]) -> None:
+    def __init__(self, trace: Trace, pieces: tuple[Piece, ...], safe: bool = False) -> None:
+        if len(pieces) > _MOST_PIECES:
+            raise Untracked("a string of too many pieces")
         sources = [piece.source or repr(piece.value) for piece in pieces]
         source = sources[0] if len(pieces) == 1 else f"''.join(({', '.join(sources)},))"
         turns = {piece.turn for piece in pieces if piece.source or piece.value}
         turn = turns.pop() if len(turns) == 1 else MIXED
         super().__init__(trace, source, "".join([piece.value for piece in pieces]), turn)
-        self.pieces = pieces
+        self.pieces, self.safe = pieces, safe
 
     def __iter__(self) -> Iterator[Any]:
         raise Untracked("a loop over a content's characters")
 
     def __add__(self, other: Any) -> Any:
-        return joined(self.trace, (self, _unmarked(other))) if isinstance(other, str | Text) else NotImplemented
+        return _added(self, other, self.trace) if isinstance(other, str | Text) else NotImplemented
 
     def __radd__(self, other: Any) -> Any:
-        return joined(self.trace, (_unmarked(other), self)) if isinstance(other, str) else NotImplemented
+        return _added(other, self, self.trace) if isinstance(other, str) else NotImplemented
 
     def __bool__(self) -> bool:
         return any(piece.value for piece in self.pieces if not piece.source) or super().__bool__()
@@ -226,15 +225,17 @@ class Text(Value):
         """Say that a string is made of this one that is not simply a longer one."""
         if any(piece.generated for piece in self.pieces):
             raise Untracked("what is printed within {% generation %} is changed")
+        if self.safe:
+            raise Untracked("what is marked safe is changed")
 
     def method(self, name: str) -> Callable[..., Any]:
         """One of a string's methods."""
-        if name not in _METHODS and not name.startswith("is"):
+        if name not in METHODS and not name.startswith("is"):
             raise Untracked(f"method {name} of a content")
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.changed()
-            if name not in _OF_ANY and holds_symbol((args, kwargs)):  # split raises where a separator is empty
+            if name not in OF_ANY_ARGUMENT and holds_symbol((args, kwargs)):  # split raises where a separator is empty
                 raise Untracked(f"method {name} of a content with another")
             if name in ("strip", "lstrip", "rstrip") and len(self.pieces) > 1:
                 return _stripped(self, name, *args)
@@ -250,11 +251,19 @@ class Text(Value):
         return call
 
 
-def _unmarked(other: Any) -> Any:
-    """A string that is added; one that filter `safe` gave would escape the content for HTML."""
-    if hasattr(other, "__html__"):
-        raise Untracked("a content is added to what is marked safe")
-    return other
+def _added(left: Any, right: Any, trace: Trace) -> "Text":
+    """One behind the other; what is not marked safe is escaped beside what is, as markupsafe does."""
+    texts = [
+        one if isinstance(one, Text) else Text(trace, (Piece(str(one)),), hasattr(one, "__html__"))
+        for one in (left, right)
+    ]
+    safe = any(one.safe for one in texts)
+    pieces = [piece if one.safe or not safe else _escaped(piece) for one in texts for piece in one.pieces]
+    return Text(trace, tuple(pieces), safe)
+
+
+def _escaped(piece: Piece) -> Piece:
+    return piece._replace(value=escaped(piece.value), source=piece.source and f"escape({piece.source})")
 
 
 def tracked(trace: Trace, source: str, value: Any, turn: int) -> Any:
@@ -273,8 +282,6 @@ def tracked(trace: Trace, source: str, value: Any, turn: int) -> Any:
 def joined(trace: Trace, parts: Iterable[Any]) -> Any:
     """Strings and Texts in order, as one string: a Text where one is among them."""
     pieces = [piece for part in parts for piece in (part.pieces if isinstance(part, Text) else (Piece(part),))]
-    if len(pieces) > _MOST_PIECES:
-        raise Untracked("a string of too many pieces")
     if all(not piece.source and not piece.generated for piece in pieces):
         return "".join([piece.value for piece in pieces])
     return Text(trace, tuple(pieces))

@@ -1,4 +1,4 @@
-"""What the sandbox of chat templates is made of: its code generator, its tag, its strings, `dict` and `namespace`."""
+"""What the sandbox of chat templates is made of: its code generator, its tag, its `dict` and `namespace`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from jinja2.parser import Parser
 from jinja2.utils import Namespace
 
 from tokenmill.pipeline.chat.symbolic import Text
-from tokenmill.pipeline.chat.tracing import Piece, Untracked
+from tokenmill.pipeline.chat.tracing import Piece
 
 
 class TrackingCode(CodeGenerator):
@@ -80,21 +80,6 @@ class Generation(Extension):
             return body
         pieces = body.pieces if isinstance(body, Text) else (Piece(body),)
         return Text(environment.trace, tuple(piece._replace(generated=True) for piece in pieces))
-
-
-class SafeText(Text):
-    """What filter `safe` gives of a content. It is printed as it stands; a string that is added to it is escaped."""
-
-    __slots__ = ()
-
-    def _refused(self, _: Any) -> Any:
-        raise Untracked("what is marked safe is more than printed")
-
-    __add__ = __radd__ = __getitem__ = _refused
-
-    def method(self, name: str) -> Callable[..., Any]:
-        """None is tracked."""
-        raise Untracked(f"method {name} of what is marked safe")
 
 
 class TemplateDict:

@@ -3,6 +3,8 @@
 from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
+import markupsafe
+
 #: Whose a piece is, where it is not a turn's: the template's, the tools', several turns' or partly the template's.
 LITERAL, TOOLS, MIXED = -2, -1, -3
 #: Longest expression, in characters.
@@ -68,6 +70,11 @@ class Symbol:
 
     def __format__(self, form: str) -> str:
         return str(self)
+
+
+def escaped(value: str) -> str:
+    """A string as HTML shows it."""
+    return str(markupsafe.escape(value))
 
 
 def cut(parts: tuple[str, ...], method: str, args: tuple[str, ...], index: int) -> tuple[str, ...]:
