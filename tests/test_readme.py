@@ -184,6 +184,13 @@ def test_the_recipes_of_responses_anew_are_valid():
     assert answers.columns.url == "url"
 
 
+def test_each_heading_and_block_stands_once():
+    headings = re.findall(r"^#+ .*$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+    assert len(headings) > 20
+    assert len(set(headings)) == len(headings)
+    assert len(set(BLOCKS)) == len(BLOCKS)
+
+
 def test_the_make_targets_shown_exist():
     targets = re.findall(r"^make (\w+)", next(text for kind, text in BLOCKS if "make demo" in text), re.MULTILINE)
     assert targets == ["demo", "test"]

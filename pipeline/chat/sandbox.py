@@ -246,8 +246,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 made = function(value.value, *rest, **kwargs)
                 return tracked(value.trace, f"filter_{name}({value.source}{options})", made, value.turn)
             raise Untracked(f"filter {name} of a content")
-        if name in ("min", "max") and not rest and not kwargs and all(isinstance(one, int | Number) for one in value):
-            return function(*args)
+        if name in ("min", "max") and not rest and not kwargs:
+            numbers = list(value)
+            if all(isinstance(one, int | Number) for one in numbers):
+                return function(*args[:begin], numbers)
         if name in _THROUGH and not holds_symbol((rest, kwargs)):
             return function(*args, **kwargs)
         raise Untracked(f"filter {name} of what is made of contents")

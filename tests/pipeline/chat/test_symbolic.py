@@ -80,7 +80,7 @@ TRACKED = [
         "{{ ('<' | safe) + x + '<' }}",
         "{{ '<' + (x + ('<' | safe)) ~ y }}",
         "{{ '<' + (x | safe) }}{{ x + (y | safe) }}",
-        "{{ [x.find('a'), y.find('b'), 1] | min }}{{ x }}",
+        "{{ [x.find('a'), y.find('b'), 1] | min }}{{ x }}{{ [x, y] | map('length') | max }}",
         "{{ x.split('b') }}{{ x.splitlines() | string }}",
         "{{ x | string }}{{ x.find('b') | string }}",
     ),
