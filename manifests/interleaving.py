@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tokenmill.manifests.keyed import key64, keyed_permutation
-from tokenmill.manifests.split import Split
+from tokenmill.manifests.keyed import key64
+from tokenmill.manifests.split import Split, numbered
 
 I64 = npt.NDArray[np.int64]
 _BATCHES_PER_BLOCK = 1024
@@ -84,11 +84,5 @@ def _block(plan: Interleaving, block: int) -> tuple[I64, I64]:
     """Stage of each batch of a block, and its how-many-eth batch that is: int64 [1,024 or fewer] each."""
     first = block * _BATCHES_PER_BLOCK
     size = min(_BATCHES_PER_BLOCK, plan.total_batches - first)
-    before = np.array(plan.split.counts(first), np.int64)
-    counts = np.array(plan.split.counts(first + size), np.int64) - before
-    listed = np.repeat(np.arange(counts.size), counts)
-    stages = listed[keyed_permutation(size, key64("lengths", plan.seed, block))]
-    by_stage = np.argsort(stages, kind="stable")
-    numbers = np.empty(size, np.int64)
-    numbers[by_stage] = np.repeat(before - np.cumsum(counts) + counts, counts) + np.arange(size)
-    return stages, numbers
+    stages = plan.split.block(first, size, key64("lengths", plan.seed, block))
+    return stages, numbered(stages, plan.split.counts(first))

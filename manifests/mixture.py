@@ -193,12 +193,13 @@ class Mixture:
         return row_weights(self.components)
 
     @cached_property
-    def _split(self) -> Split:
+    def split(self) -> Split:
+        """Shares of the components in any first rows."""
         return Split(self.row_weights)
 
     def counts(self, rows: int) -> list[int]:
         """Of the run's first `rows` rows, how many come from each component (exact; never less for more rows)."""
-        return self._split.counts(rows)
+        return self.split.counts(rows)
 
     def to_json(self) -> str:
         """The manifest's text: the same for equal mixtures. Derived numbers stand in it for those who read it."""

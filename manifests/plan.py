@@ -29,7 +29,7 @@ import numpy.typing as npt
 import xxhash
 
 from tokenmill.manifests.interleaving import Interleaving, StagePlaces
-from tokenmill.manifests.keyed import key64, keyed_permutation
+from tokenmill.manifests.keyed import key64
 from tokenmill.manifests.lengths import in_words
 from tokenmill.manifests.limits import check_epochs, most_rows
 from tokenmill.manifests.mixture import ROWS_PER_BLOCK, Mixture
@@ -91,9 +91,7 @@ class PlannedStage:
         """Which of the mixture's components each row of a block of this stage comes from: int64 [1,024 or fewer]."""
         first = block * ROWS_PER_BLOCK
         size = min(ROWS_PER_BLOCK, self.rows - first)
-        counts = np.subtract(self.mixture.counts(first + size), self.mixture.counts(first))
-        listed = np.repeat(np.arange(counts.size), counts)
-        return listed[keyed_permutation(size, key64("block", seed, self.index, block))]
+        return self.mixture.split.block(first, size, key64("block", seed, self.index, block))
 
     def taken(self, rows: int, seed: int) -> list[int]:
         """As `counts`, of any first rows of the stage."""

@@ -12,6 +12,13 @@ half of what it was given: 1.24 was the most in random weights, and less than 1.
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from tokenmill.manifests.keyed import keyed_permutation
+
+I64 = npt.NDArray[np.int64]
+
 
 class Split:
     """How a number is shared out.
@@ -36,6 +43,26 @@ class Split:
         for index, count in zip(self._order, shared, strict=True):
             counts[index] = count
         return counts
+
+    def block(self, first: int, size: int, key: int) -> I64:
+        """Which weight each of the numbers `first` … first + size - 1 goes to, permuted under `key`: int64 [size]."""
+        counts = np.subtract(self.counts(first + size), self.counts(first))
+        return np.repeat(np.arange(counts.size), counts)[keyed_permutation(size, key)]
+
+
+def numbered(kinds: I64, before: Sequence[int]) -> I64:
+    """The how-many-eth of its kind each is.
+
+    Args:
+        kinds: int64 [n], 0 … len(before) - 1.
+        before: how many of each kind there were before them.
+    """
+    by_kind = np.argsort(kinds, kind="stable")
+    counts = np.bincount(kinds, minlength=len(before))
+    firsts = np.array(before, np.int64) - np.cumsum(counts) + counts
+    numbers = np.empty(kinds.size, np.int64)
+    numbers[by_kind] = np.repeat(firsts, counts) + np.arange(kinds.size)
+    return numbers
 
 
 def _splits(weights: Sequence[int], first: int, end: int) -> Iterable[tuple[int, int, int, int]]:

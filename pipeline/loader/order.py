@@ -32,6 +32,7 @@ from tokenmill.manifests.keyed import key64, keyed_permutation
 from tokenmill.manifests.mixture import ROWS_PER_BLOCK
 from tokenmill.manifests.plan import Plan, PlannedStage
 from tokenmill.manifests.shards import token_dtype
+from tokenmill.manifests.split import numbered
 from tokenmill.pipeline.loader.epoch import EpochOrder
 from tokenmill.pipeline.loader.groups import groups
 from tokenmill.pipeline.loader.stock import I32, I64, Stock, stocks_of
@@ -195,11 +196,7 @@ class Order:
     def _block(self, stage: PlannedStage, block: int) -> tuple[I64, I64]:
         """Component of each row of a block, and its position in the component, which grows within the block."""
         components = stage.block(block, self.plan.seed)
-        by_component = np.argsort(components, kind="stable")
-        counts = np.bincount(components, minlength=len(stage.before))
-        firsts = np.array(stage.counts(block * ROWS_PER_BLOCK), np.int64) - np.cumsum(counts) + counts
-        positions = np.empty(components.size, np.int64)
-        positions[by_component] = np.repeat(firsts, counts) + np.arange(components.size)
+        positions = numbered(components, stage.counts(block * ROWS_PER_BLOCK))
         return np.array(stage.components, np.int64)[components], positions
 
     def _resolve(self, stage: int, component: int, position: I64) -> tuple[I64, I64]:
