@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.pipeline.chat.raw_chats import write_raw
 from tests.pipeline.chat.test_pack import RECIPE, TEMPLATE, records
 from tests.pipeline.export.small_export import exported
 from tests.pipeline.report.pages import page_of
@@ -50,11 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("buckets")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("raw").mkdir()
-        lines = [json.dumps(record) + "\n" for record in records()]
-        for number in range(3):
-            Path(f"raw/{number}.jsonl").write_text("".join(lines[number::3]))
-        Path("template.jinja").write_text(TEMPLATE)
+        write_raw(records(), TEMPLATE, files=3)
         for name, text in (("plain", PLAIN), ("bucketed", BUCKETED)):
             Path(f"{name}.yaml").write_text(text)
             run_inline(Path(f"{name}.yaml"), name)
@@ -108,9 +105,7 @@ def test_each_in_the_shortest_row_that_holds_it(built: Path):
 def test_a_conversation_that_just_fits_and_one_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Buckets at the very lengths of two conversations; longer than the longest is left out and counted."""
     monkeypatch.chdir(tmp_path)
-    Path("raw").mkdir()
-    Path("raw/a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()[:30]))
-    Path("template.jinja").write_text(TEMPLATE)
+    write_raw(records()[:30], TEMPLATE)
     Path("r.yaml").write_text(PLAIN)
     run_inline(Path("r.yaml"), "out")
     sizes = sorted({len(tokens) for _, _, tokens, _ in rows_of(Path("out")).values()})
@@ -340,10 +335,7 @@ def test_weights_of_a_length(copied: Path, before: str, after: str, shares: dict
 
 def test_what_was_seen_often_counts_more_in_rows_of_every_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    Path("raw").mkdir()
-    lines = [json.dumps(record) + "\n" for record in records()[:30]]
-    Path("raw/a.jsonl").write_text("".join(lines + lines[:10]))
-    Path("template.jinja").write_text(TEMPLATE)
+    write_raw([*records()[:30], *records()[:10]], TEMPLATE)
     text = BUCKETED.replace("validation_fraction: 0.2", "by: [copies], copies: [1, 2]")
     Path("r.yaml").write_text(text.replace("batch_size: 4", "batch_size: 1, rehydrate: {2: 3}"))
     run_inline(Path("r.yaml"), "out")
@@ -401,9 +393,7 @@ def chosen_and_rejected(number: int) -> dict[str, Any]:
 )
 def test_pairs_and_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, record: Any, objective: str):
     monkeypatch.chdir(tmp_path)
-    Path("raw").mkdir()
-    Path("raw/a.jsonl").write_text("".join(json.dumps(record(number)) + "\n" for number in range(30)))
-    Path("template.jinja").write_text(TEMPLATE)
+    write_raw([record(number) for number in range(30)], TEMPLATE)
     Path("r.yaml").write_text(BUCKETED.replace("layout: dialogue", f"layout: {layout}").replace("0.2", "0.0"))
     run_inline(Path("r.yaml"), "out")
     storage = Storage("out")

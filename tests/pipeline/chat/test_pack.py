@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from tests.pipeline.chat.raw_chats import write_raw
 from tests.pipeline.runs import newest, run_inline
 from tokenmill.manifests.balance import Balance
 from tokenmill.manifests.mixture import Mixture
@@ -274,10 +275,8 @@ def test_the_audit_tells_visits_and_the_share_of_eos(built: Path, layout: str):
 def test_the_share_of_eos_is_that_of_the_batches(tmp_path: Path, monkeypatch):
     """Of dialogues of one turn it is exact."""
     monkeypatch.chdir(tmp_path)
-    Path("raw").mkdir()
     one_turn = [record for record in records()[:60] if sum(each["role"] == "user" for each in record["messages"]) == 1]
-    Path("raw/a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in one_turn))
-    Path("template.jinja").write_text(TEMPLATE)
+    write_raw(one_turn, TEMPLATE)
     Path("r.yaml").write_text(RECIPE.replace("LAYOUT", "dialogue").replace("max_epochs: 12", "max_epochs: 1"))
     run_inline(Path("r.yaml"), "out")
     told = json.loads(audited(Path("out"), "--json"))["llada_sft"]

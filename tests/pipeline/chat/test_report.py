@@ -1,12 +1,12 @@
 """`tokenmill report` of a run of conversations: tokens by role, and documents turn by turn."""
 
 import html
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.chat.raw_chats import write_raw
 from tests.pipeline.chat.test_pack import RECIPE, TEMPLATE, records
 from tests.pipeline.report.pages import page_of
 from tests.pipeline.runs import newest, run_inline
@@ -15,9 +15,7 @@ from tests.pipeline.runs import newest, run_inline
 def test_roles_and_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    Path("raw").mkdir()
-    Path("raw/a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()[:7]))
-    Path("template.jinja").write_text(TEMPLATE)
+    write_raw(records()[:7], TEMPLATE)
     Path("r.yaml").write_text(RECIPE.replace("LAYOUT", "concat"))
     run_inline(Path("r.yaml"), "out")
     page = html.unescape(page_of(Path("out")).decode())

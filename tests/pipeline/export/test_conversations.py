@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tests.pipeline.chat.raw_chats import write_raw
 from tests.pipeline.chat.test_pack import RECIPE, TEMPLATE, records
 from tests.pipeline.export.small_export import exported
 from tests.pipeline.export.test_folder import bytes_of
@@ -51,11 +52,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chat_export")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("raw").mkdir()
-        lines = [json.dumps(record) + "\n" for record in all_records()]
-        for number in range(3):
-            Path(f"raw/{number}.jsonl").write_text("".join(lines[number::3]))
-        Path("template.jinja").write_text(TEMPLATE)
+        write_raw(all_records(), TEMPLATE, files=3)
         recipe = RECIPE.replace("paths: [raw/*.jsonl]}", f"paths: [raw/*.jsonl], filters: [{C4}]}}")
         recipe = recipe.replace("name: sft", "name: sft\npart_bytes: 2KiB\nstrata: {validation_fraction: 0.2}")
         recipe = recipe.replace("layout: LAYOUT", "layout: LAYOUT, unit_bytes: 4KiB")
